@@ -120,12 +120,12 @@ class Pool:
     component: str = attrs.field(default="", kw_only=True)
     authority: Authority = attrs.field(factory=Authority, kw_only=True)
 
-    @cached_property
+    @property
     def most(self) -> int:
         """Return the most replicas that may hold GPUs: asked for anywhere, promised, or seen."""
         return max(self.replicas, self.present, self.relayed or 0, self.reserved or 0)
 
-    @cached_property
+    @property
     def least(self) -> int:
         """Return the fewest replicas that are asked for anywhere or promised."""
         return min(n for n in (self.replicas, self.relayed, self.reserved) if n is not None)

@@ -1,0 +1,190 @@
+"""The wishes that were not met, filed so that those which could help a request are found at once.
+
+Rules of this file: an intent is a wish and promises nothing. Intents are filed as of one snapshot: by whether the
+pool would release or acquire, by GPUs per replica, and by how much; a change re-files the pools that changed and
+no other.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import attrs
+
+from gpcore.indexes import Index
+from gpcore.pools import Pool, PoolKey, Snapshot
+
+RELEASE = -1
+ACQUIRE = 1
+_IDLE = 0
+
+
+@attrs.frozen
+class Intent:
+    """Remember that *pool* wanted *replicas* at *seen_at* (seconds on the caller's clock)."""
+
+    pool: PoolKey
+    replicas: int
+    seen_at: float
+
+
+class Candidate(NamedTuple):
+    """A pool that wishes to move *replicas* in the direction that is asked about; sorts oldest first, then by key.
+
+    *pool* and *gpus* (per replica) stand behind the sort keys.
+    """
+
+    seen_at: float
+    order: tuple[str, str]
+    replicas: int
+    pool: PoolKey
+    gpus: int
+
+
+@attrs.frozen
+class Shelf:
+    """Hold the candidates of one direction and GPU size, oldest first on each level.
+
+    A level holds the candidates whose replicas have the same number of binary digits, so that "the oldest that
+    can give n" looks through one level at most. *units* is the sum of their replicas.
+    """
+
+    units: int = 0
+    levels: Mapping[int, tuple[Candidate, ...]] = attrs.field(factory=dict)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        for level in self.levels.values():
+            yield from level
+
+    def with_one(self, candidate: Candidate) -> "Shelf":
+        """Return this shelf with *candidate* in its place."""
+        digits = candidate.replicas.bit_length()
+        level = list(self.levels.get(digits, ()))
+        insort(level, candidate)
+        return Shelf(self.units + candidate.replicas, {**self.levels, digits: tuple(level)})
+
+    def without(self, candidate: Candidate) -> "Shelf":
+        """Return this shelf without *candidate*, which must be on it."""
+        digits = candidate.replicas.bit_length()
+        level = self.levels[digits]
+        at = bisect_left(level, candidate)
+        levels = {**self.levels, digits: level[:at] + level[at + 1 :]}
+        if not levels[digits]:
+            del levels[digits]
+        return Shelf(self.units - candidate.replicas, levels)
+
+
+@attrs.frozen
+class _Filed:
+    """An intent and where it stands: *direction* and the candidate that it makes."""
+
+    intent: Intent
+    direction: int
+    candidate: Candidate
+
+
+@attrs.frozen
+class Intents:
+    """Hold at most one intent a pool, filed as of one snapshot."""
+
+    _entries: Index[PoolKey, _Filed] = attrs.field(factory=Index)
+    _shelves: Mapping[tuple[int, int], Shelf] = attrs.field(factory=dict, repr=False, hash=False)
+    _as_of: Snapshot = attrs.field(factory=Snapshot, repr=False, eq=False)
+
+    @classmethod
+    def of(cls, intents: Iterable[Intent], snapshot: Snapshot) -> "Intents":
+        """Return *intents* filed as of *snapshot*; of two for one pool, the later in order."""
+        filed = cls(as_of=snapshot)
+        for intent in intents:
+            filed = filed.record(intent)
+        return filed
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Intent]:
+        return (entry.intent for entry in self._entries.values())
+
+    def get(self, key: PoolKey) -> Intent | None:
+        """Return the intent of the pool *key*."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.intent
+
+    def record(self, intent: Intent) -> "Intents":
+        """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped."""
+        cleared = self.drop(intent.pool)
+        pool = cleared._as_of.pool(intent.pool)
+        if pool is not None and pool.replicas == intent.replicas and pool.reserved is None:
+            return cleared
+        filed = _file(intent, pool)
+        place = (filed.direction, filed.candidate.gpus)
+        shelf = cleared._shelves.get(place) or Shelf()
+        return attrs.evolve(
+            cleared,
+            entries=cleared._entries.put(intent.pool, filed),
+            shelves={**cleared._shelves, place: shelf.with_one(filed.candidate)},
+        )
+
+    def drop(self, key: PoolKey) -> "Intents":
+        """Return these intents without the one of the pool *key*, which need not be there."""
+        filed = self._entries.get(key)
+        if filed is None:
+            return self
+        place = (filed.direction, filed.candidate.gpus)
+        shelves = {**self._shelves, place: self._shelves[place].without(filed.candidate)}
+        if not shelves[place].levels:
+            del shelves[place]
+        return attrs.evolve(self, entries=self._entries.drop(key), shelves=shelves)
+
+    def follow(self, snapshot: Snapshot, changed: Iterable[PoolKey]) -> "Intents":
+        """Return these intents filed as of *snapshot*, which differs from the last one in the pools *changed* only.
+
+        An intent whose pool is now as it wished is met, and dropped; one whose pool is gone waits for its time.
+        """
+        followed = attrs.evolve(self, as_of=snapshot)
+        for key in changed:
+            intent = followed.get(key)
+            if intent is not None:
+                followed = followed.record(intent)
+        return followed
+
+    def fresh(self, now: float, *, ttl_s: float) -> "Intents":
+        """Return the intents of at most *ttl_s* seconds of age at *now*, at the cost of those that expire."""
+        expired = [
+            candidate.pool
+            for shelf in self._shelves.values()
+            for level in shelf.levels.values()
+            if now - level[0].seen_at > ttl_s
+            for candidate in level[: bisect_left(level, True, key=lambda one: now - one.seen_at <= ttl_s)]
+        ]
+        kept = self
+        for key in expired:
+            kept = kept.drop(key)
+        return kept
+
+    def shelves(self, snapshot: Snapshot, direction: int) -> Mapping[int, Shelf]:
+        """Return the candidates of *direction* (RELEASE or ACQUIRE) in *snapshot*, by GPUs per replica.
+
+        Free where the intents are filed as of this very snapshot; else they are filed anew.
+        """
+        filed = self._filed_as_of(snapshot)
+        return {gpus: shelf for (way, gpus), shelf in filed._shelves.items() if way == direction}
+
+    def candidate(self, snapshot: Snapshot, key: PoolKey, direction: int) -> Candidate | None:
+        """Return the candidate that the intent of the pool *key* makes, if it moves in *direction* in *snapshot*."""
+        filed = self._filed_as_of(snapshot)._entries.get(key)
+        return filed.candidate if filed is not None and filed.direction == direction else None
+
+    def _filed_as_of(self, snapshot: Snapshot) -> "Intents":
+        return self if self._as_of is snapshot else Intents.of(self, snapshot)
+
+
+def _file(intent: Intent, pool: Pool | None) -> _Filed:
+    """Say where *intent* belongs; a pool that is gone, busy, or without known GPUs can help nobody."""
+    order, key = intent.pool.order, intent.pool
+    if pool is None or pool.reserved is not None or not pool.gpus_per_replica or pool.replicas == intent.replicas:
+        return _Filed(intent, _IDLE, Candidate(intent.seen_at, order, 0, key, 0))
+    wish = intent.replicas - pool.replicas
+    candidate = Candidate(intent.seen_at, order, abs(wish), key, pool.gpus_per_replica)
+    return _Filed(intent, int(math.copysign(1, wish)), candidate)

@@ -1,0 +1,85 @@
+"""What is to be done, in which order.
+
+Rules of this file: a plan is data. Each step is one write to one authority object; steps that release come before
+those that acquire, so that no prefix of a plan stands above both where it began and where it ends.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+from gpcore.pools import Authority, Pool, PoolKey
+
+
+@attrs.frozen
+class Change:
+    """Take *pool* from *before* replicas to *after*."""
+
+    pool: PoolKey
+    before: int
+    after: int
+    gpus_per_replica: int | None
+    authority: Authority = attrs.field(factory=Authority)
+
+    @classmethod
+    def of(cls, pool: Pool, after: int) -> "Change":
+        """Return the change that takes *pool* from what is asked for now to *after* replicas."""
+        return cls(pool.key, pool.replicas, after, pool.gpus_per_replica, pool.authority)
+
+    @property
+    def releases(self) -> bool:
+        """Say whether the pool gives replicas away."""
+        return self.after < self.before
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs acquired, negative for a release; 0 where the shape is unknown or needs none."""
+        return (self.after - self.before) * (self.gpus_per_replica or 0)
+
+
+@attrs.frozen
+class Step:
+    """Do these *changes*, of pools of one authority object, in one write."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def authority(self) -> Authority:
+        """Return the object that is written."""
+        return self.changes[0].authority
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs acquired by the whole step, negative for a release."""
+        return sum(change.gpus for change in self.changes)
+
+    @property
+    def acquires(self) -> bool:
+        """Say whether the step as a whole may not run before others have released."""
+        return self.gpus > 0 or (self.gpus == 0 and not any(change.releases for change in self.changes))
+
+
+@attrs.frozen
+class Plan:
+    """Do these *steps*: first those that release, then those that acquire."""
+
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def of(cls, changes: Iterable[Change]) -> "Plan":
+        """Return the plan of *changes*, in order; those of one authority object go together."""
+        grouped: dict[tuple[object, Authority], list[Change]] = {}
+        for change in changes:
+            grouped.setdefault((change.pool.participant, change.authority), []).append(change)
+        steps = [Step(tuple(members)) for members in grouped.values()]
+        return cls(tuple(sorted(steps, key=lambda step: (step.acquires, step.gpus))))
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Return every change, in order."""
+        return tuple(change for step in self.steps for change in step.changes)
+
+    @property
+    def afters(self) -> dict[PoolKey, int]:
+        """Return the replicas of each changed pool when all is done."""
+        return {change.pool: change.after for change in self.changes}
