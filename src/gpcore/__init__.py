@@ -1,0 +1,1 @@
+"""The pure core: values and functions that decide who gets which GPUs."""
