@@ -15,6 +15,7 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+from typing import NoReturn
 
 OLDEST = (3, 11)
 NOX = "nox>=2025.5.1"
@@ -25,21 +26,21 @@ ENVIRONMENTS = ROOT / ".nox" / f"python{sys.version_info.major}.{sys.version_inf
 def _new_environment(folder: Path, *requirements: str) -> Path:
     """Make an environment in *folder*, install *requirements* and return its folder of programs."""
     venv.create(folder, clear=True, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, *requirements], check=True, cwd=ROOT)
+    install = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", *requirements]
+    subprocess.run([str(folder / "bin" / "python"), *install], check=True, cwd=ROOT)
     return folder / "bin"
 
 
-def _can(python: Path, statement: str) -> bool:
-    return python.exists() and subprocess.run([python, "-c", statement], capture_output=True, check=False).returncode == 0
+def _has_nox(python: Path) -> bool:
+    return python.exists() and subprocess.call([python, "-c", "import nox"], stderr=subprocess.DEVNULL) == 0
 
 
-def _run_again_with_nox() -> None:
+def _run_again_with_nox() -> NoReturn:
     """Replace this process by one that can import nox."""
     if sys.version_info < OLDEST:  # said here, because pip would say it in a page of errors
         sys.exit(f"Python {'.'.join(map(str, OLDEST))} or newer is needed; this is {sys.version.split()[0]}")
     python = ENVIRONMENTS / "nox" / "bin" / "python"
-    if not _can(python, "import nox"):
+    if not _has_nox(python):
         print(f"making an environment for nox in {python.parents[1].relative_to(ROOT)}", file=sys.stderr)  # noqa: T201
         _new_environment(python.parents[1], NOX)
     os.execv(python, [str(python), __file__, *sys.argv[1:]])  # noqa: S606 (the same file, in our own environment)
@@ -55,7 +56,6 @@ except ModuleNotFoundError:
 
 nox.needs_version = NOX.removeprefix("nox")
 nox.options.default_venv_backend = "none"  # the shared environment below
-nox.options.error_on_external_run = False
 
 
 def _run(session: nox.Session, program: str, *arguments: str, **environment: str) -> None:
