@@ -1,0 +1,213 @@
+"""A cluster in memory, with an operator that takes its time.
+
+Rules of this file: it keeps every promise of `ports` (`checks` says so), needs no test framework, and knows no clock
+but the *later* that it is given. What can go wrong is injected by name, and happens once.
+"""
+
+import asyncio
+import enum
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import attrs
+
+from gpcore.control import Gone, Listed, Seen, Stale
+from gpcore.plans import Change, Step
+from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey
+from gpcore.ports import Applied, Applying, Observation, Refused, Unknown
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Call something after so many seconds."""
+
+
+class Fault(enum.Enum):
+    """What may happen to one `apply`."""
+
+    REFUSED = "refused, and nothing landed"
+    LOST_BEFORE = "the answer was lost, and nothing landed"
+    LOST_AFTER = "the answer was lost, and all of it landed"
+
+
+class MemoryCluster:
+    """Hold deployments, show them to any number of observers, and apply steps to them.
+
+    Its operator makes the status follow what is asked for: replicas that are acquired are present at once and ready
+    after *acquire_lag_s*; those that are released stop serving at once and are gone after *release_lag_s*. A lag of
+    0 is part of the write, an infinite one never ends. *later* defaults to the running event loop's.
+    """
+
+    def __init__(
+        self,
+        deployments: Iterable[Deployment] = (),
+        *,
+        acquire_lag_s: float = 0.0,
+        release_lag_s: float = 0.0,
+        later: Later | None = None,
+    ) -> None:
+        self._acquire_lag_s = acquire_lag_s
+        self._release_lag_s = release_lag_s
+        self._later = later or _on_the_running_loop
+        self._deployments: dict[ParticipantId, Deployment] = {}
+        self._feeds: list[asyncio.Queue[Observation]] = []
+        self._faults: deque[Fault] = deque()
+        self._minted = 0
+        for deployment in deployments:
+            self._deployments[deployment.id] = self._with_uids(deployment)
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Return every deployment as it is now, in order of creation."""
+        return tuple(self._deployments.values())
+
+    def pool(self, key: PoolKey) -> Pool | None:
+        """Return the pool *key* as it is now."""
+        deployment = self._deployments.get(key.participant)
+        return None if deployment is None else deployment.pool(key.role)
+
+    async def observe(self) -> AsyncIterator[Observation]:
+        """Yield everything as it is, then each change, until the reader stops."""
+        feed: asyncio.Queue[Observation] = asyncio.Queue()
+        self._feeds.append(feed)
+        try:
+            yield Listed(self.deployments)
+            while True:
+                yield await feed.get()
+        finally:
+            self._feeds.remove(feed)
+
+    async def apply(self, step: Step) -> Applying:
+        """Write *step* if every pool is as it says; every reader that waits has seen the result before the answer."""
+        fault = self._faults.popleft() if self._faults else None
+        if fault is Fault.REFUSED:
+            return Refused(fault.value)
+        if fault is Fault.LOST_BEFORE:
+            return Unknown(fault.value)
+        problem = self._write(step)
+        await asyncio.sleep(0)  # the loop is fair: every reader that waits takes what it was shown before this returns
+        if problem is not None:
+            return Refused(problem)
+        return Applied() if fault is None else Unknown(fault.value)
+
+    def put(self, deployment: Deployment) -> None:
+        """Create *deployment*, or change it to be as given; pools that name no uid keep or get one."""
+        self._set(self._with_uids(deployment))
+
+    def delete(self, participant: ParticipantId) -> None:
+        """Delete *participant*, which must exist."""
+        del self._deployments[participant]
+        self._show(Gone(participant))
+
+    def recreate(self, participant: ParticipantId) -> None:
+        """Delete *participant* and create it anew: the same in all but its uids."""
+        deployment = self._deployments[participant]
+        self.delete(participant)
+        self.put(attrs.evolve(deployment, pools=tuple(_without_uid(pool) for pool in deployment.pools)))
+
+    def go_stale(self) -> None:
+        """Tell every observer that changes may be missed."""
+        self._show(Stale())
+
+    def relist(self) -> None:
+        """Show every observer the whole again."""
+        self._show(Listed(self.deployments))
+
+    def fail_next(self, *faults: Fault) -> None:
+        """Let the next applications fail so, one each."""
+        self._faults.extend(faults)
+
+    def _write(self, step: Step) -> str | None:
+        """Write all of *step* and return None, or show how things are and return what is not as it says."""
+        problems = [problem for change in step.changes if (problem := self._mismatch(change))]
+        for participant in dict.fromkeys(change.pool.participant for change in step.changes):
+            deployment = self._deployments.get(participant)
+            if deployment is None:
+                self._show(Gone(participant))
+            elif problems:
+                self._show(Seen(deployment))
+            else:
+                self._set(_scaled(deployment, step))
+        return "; ".join(problems) or None
+
+    def _mismatch(self, change: Change) -> str | None:
+        pool = self.pool(change.pool)
+        if pool is None:
+            return f"{change.pool} does not exist"
+        if pool.authority != change.authority:
+            return f"{change.pool} is another object now"
+        if pool.replicas != change.before:
+            return f"{change.pool} has {pool.replicas} replicas, not {change.before}"
+        return None
+
+    def _with_uids(self, deployment: Deployment) -> Deployment:
+        return attrs.evolve(deployment, pools=tuple(self._with_uid(pool) for pool in deployment.pools))
+
+    def _with_uid(self, pool: Pool) -> Pool:
+        """Return *pool* with a uid: its own, else the one of the same object as it is now, else a new one."""
+        if pool.authority.uid:
+            return pool
+        known = self.pool(pool.key)
+        if known is not None and known.authority.name == pool.authority.name:
+            return attrs.evolve(pool, authority=known.authority)
+        self._minted += 1
+        return attrs.evolve(pool, authority=attrs.evolve(pool.authority, uid=f"uid-{self._minted}"))
+
+    def _set(self, deployment: Deployment) -> None:
+        """Store *deployment* with what its operator does at once, show it, and let the operator do the rest later."""
+        begun = attrs.evolve(deployment, pools=tuple(_begun(pool) for pool in deployment.pools))
+        for lag_s in (self._acquire_lag_s, self._release_lag_s):
+            begun = self._followed(begun, lag_s) if lag_s == 0 else begun
+        self._deployments[deployment.id] = begun
+        self._show(Seen(begun))
+        for lag_s in {self._acquire_lag_s, self._release_lag_s} - {0, math.inf}:
+            if self._followed(begun, lag_s) != begun:
+                self._later(lag_s, lambda lag_s=lag_s: self._follow(begun, lag_s))  # type: ignore[misc]
+
+    def _follow(self, begun: Deployment, lag_s: float) -> None:
+        """Let the status arrive where *begun* asked it to be, unless something else is asked for since."""
+        now = self._deployments.get(begun.id)
+        if now is not None and _asked(now) == _asked(begun):
+            self._deployments[begun.id] = self._followed(now, lag_s)
+            self._show(Seen(self._deployments[begun.id]))
+
+    def _followed(self, deployment: Deployment, lag_s: float) -> Deployment:
+        """Return *deployment* with what takes *lag_s* done."""
+        pools = deployment.pools
+        if lag_s == self._acquire_lag_s:
+            pools = tuple(attrs.evolve(pool, ready=max(pool.ready, pool.replicas)) for pool in pools)
+        if lag_s == self._release_lag_s:
+            pools = tuple(attrs.evolve(pool, present=min(pool.present, pool.replicas)) for pool in pools)
+        return attrs.evolve(deployment, pools=pools)
+
+    def _show(self, observation: Observation) -> None:
+        for feed in self._feeds:
+            feed.put_nowait(observation)
+
+
+def _on_the_running_loop(delay_s: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay_s, call)
+
+
+def _without_uid(pool: Pool) -> Pool:
+    return attrs.evolve(pool, authority=Authority(pool.authority.name))
+
+
+def _scaled(deployment: Deployment, step: Step) -> Deployment:
+    """Return *deployment* with what *step* asks of its pools."""
+    afters = {change.pool: change.after for change in step.changes}
+    pools = (attrs.evolve(pool, replicas=afters.get(pool.key, pool.replicas)) for pool in deployment.pools)
+    return attrs.evolve(deployment, pools=tuple(pools))
+
+
+def _begun(pool: Pool) -> Pool:
+    """Return *pool* with what the operator does at once: relay, create what is missing, stop what is too many."""
+    return attrs.evolve(
+        pool,
+        relayed=None if pool.relayed is None else pool.replicas,
+        present=max(pool.present, pool.replicas),
+        ready=min(pool.ready, pool.replicas),
+    )
+
+
+def _asked(deployment: Deployment) -> tuple[tuple[PoolKey, int, Authority], ...]:
+    return tuple((pool.key, pool.replicas, pool.authority) for pool in deployment.pools)
