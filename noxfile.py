@@ -88,7 +88,9 @@ def tests(session: nox.Session) -> None:
     if session.posargs:  # a selection covers only a part, so it is not asked for the whole
         _run(session, "pytest", *session.posargs)
     else:
-        _run(session, "pytest", "--numprocesses=2", "--dist=loadgroup", "--cov")
+        _run(
+            session, "pytest", "--numprocesses=2", "--dist=loadgroup", "--cov", "--ignore=tests/docs"
+        )  # docs has those
 
 
 @nox.session
@@ -107,7 +109,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Check the import contracts."""
-    _run(session, "lint-imports", "--no-cache")
+    _run(session, "lint-imports", "--no-cache", *session.posargs)
 
 
 @nox.session
