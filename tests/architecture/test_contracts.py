@@ -33,17 +33,16 @@ OFFENCES = [
 ]
 
 
-def _keeps(sources: Path, contract: str) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache", "--contract", contract]
-    environment = {**os.environ, "PYTHONPATH": str(sources)}
+def _verdict(sources: Path, contract: str) -> str:
+    linter = str(Path(sys.executable).parent / "lint-imports")
     return subprocess.run(
-        [*command, "--config", ROOT / "pyproject.toml"],
+        [linter, "--no-cache", "--contract", contract, "--config", str(ROOT / "pyproject.toml")],
         cwd=sources.parent,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(sources)},
         capture_output=True,
         text=True,
         check=False,
-    )
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_a_contract_refuses_what_it_is_for(contract: str, file: str, offence: st
     before = module.read_text() if module.exists() else None
     module.write_text(f"{before or ''}\n{offence}\n")
     try:
-        done = _keeps(copy, contract)
-        assert "BROKEN" in done.stdout, done.stdout
+        verdict = _verdict(copy, contract)
+        assert "BROKEN" in verdict, verdict
     finally:
         module.unlink() if before is None else module.write_text(before)

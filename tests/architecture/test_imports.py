@@ -62,7 +62,7 @@ def test_importing_the_core_takes_little_longer_than_its_base_dependencies_alone
 def _distributions(requirement: str) -> frozenset[str]:
     """Return the distributions that installing *requirement* brings here."""
     wanted = Requirement(requirement)
-    found = {canonicalize_name(wanted.name)}
+    found: set[str] = {canonicalize_name(wanted.name)}
     for line in distribution(wanted.name).requires or []:
         needed = Requirement(line)
         if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in {"", *wanted.extras}):
