@@ -257,5 +257,3 @@ def _nearest(nearest: Nearest, extreme: str) -> str:
             return f"; the {extreme} count that fits is {change.after}{given}"
         case changes:
             return f"; the nearest that fits is {_changes(changes)}{given}"
-
-

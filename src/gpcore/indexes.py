@@ -26,12 +26,12 @@ class Index(Generic[K, V]):
 
     __slots__ = ("_parts", "_size")
 
-    _parts: tuple[dict[K, V], ...]
+    _parts: list[dict[K, V]]
     _size: int
 
     def __init__(self, items: Iterable[tuple[K, V]] = ()) -> None:
         """Hold *items*; of two with one key, the later."""
-        parts: tuple[dict[K, V], ...] = tuple({} for _ in range(_SPREAD))
+        parts: list[dict[K, V]] = [{} for _ in range(_SPREAD)]
         for key, value in items:
             parts[hash(key) % _SPREAD][key] = value
         self._parts = parts
@@ -93,6 +93,7 @@ class Index(Generic[K, V]):
 
     def _with(self, where: int, part: dict[K, V], size: int) -> "Index[K, V]":
         successor: Index[K, V] = Index.__new__(Index)
-        successor._parts = (*self._parts[:where], part, *self._parts[where + 1 :])  # noqa: SLF001 - its own class
-        successor._size = size  # noqa: SLF001 - its own class
+        successor._parts = self._parts.copy()
+        successor._parts[where] = part
+        successor._size = size
         return successor

@@ -5,9 +5,9 @@ pool would release or acquire, by GPUs per replica, and by how much; a change re
 no other.
 """
 
-import math
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 import attrs
@@ -60,9 +60,9 @@ class Shelf:
     def with_one(self, candidate: Candidate) -> "Shelf":
         """Return this shelf with *candidate* in its place."""
         digits = candidate.replicas.bit_length()
-        level = list(self.levels.get(digits, ()))
-        insort(level, candidate)
-        return Shelf(self.units + candidate.replicas, {**self.levels, digits: tuple(level)})
+        level = self.levels.get(digits, ())
+        at = bisect_left(level, candidate)
+        return Shelf(self.units + candidate.replicas, {**self.levels, digits: (*level[:at], candidate, *level[at:])})
 
     def without(self, candidate: Candidate) -> "Shelf":
         """Return this shelf without *candidate*, which must be on it."""
@@ -82,6 +82,11 @@ class _Filed:
     intent: Intent
     direction: int
     candidate: Candidate
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Return the shelf: direction and GPUs per replica."""
+        return (self.direction, self.candidate.gpus)
 
 
 @attrs.frozen
@@ -113,36 +118,33 @@ class Intents:
 
     def record(self, intent: Intent) -> "Intents":
         """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped."""
-        cleared = self.drop(intent.pool)
-        pool = cleared._as_of.pool(intent.pool)
-        if pool is not None and pool.replicas == intent.replicas and pool.reserved is None:
-            return cleared
-        filed = _file(intent, pool)
-        place = (filed.direction, filed.candidate.gpus)
-        shelf = cleared._shelves.get(place) or Shelf()
-        return attrs.evolve(
-            cleared,
-            entries=cleared._entries.put(intent.pool, filed),
-            shelves={**cleared._shelves, place: shelf.with_one(filed.candidate)},
-        )
+        pool = self._as_of.pool(intent.pool)
+        filed = None if _met(intent, pool) else _file(intent, pool)
+        before = self._entries.get(intent.pool)
+        if filed is None:
+            return self.drop(intent.pool)
+        shelves = dict(self._shelves)
+        if before is not None:
+            _take(shelves, before)
+        shelf = shelves.get(filed.place) or Shelf()
+        shelves[filed.place] = shelf.with_one(filed.candidate)
+        return Intents(self._entries.put(intent.pool, filed), shelves, self._as_of)
 
     def drop(self, key: PoolKey) -> "Intents":
         """Return these intents without the one of the pool *key*, which need not be there."""
         filed = self._entries.get(key)
         if filed is None:
             return self
-        place = (filed.direction, filed.candidate.gpus)
-        shelves = {**self._shelves, place: self._shelves[place].without(filed.candidate)}
-        if not shelves[place].levels:
-            del shelves[place]
-        return attrs.evolve(self, entries=self._entries.drop(key), shelves=shelves)
+        shelves = dict(self._shelves)
+        _take(shelves, filed)
+        return Intents(self._entries.drop(key), shelves, self._as_of)
 
     def follow(self, snapshot: Snapshot, changed: Iterable[PoolKey]) -> "Intents":
         """Return these intents filed as of *snapshot*, which differs from the last one in the pools *changed* only.
 
         An intent whose pool is now as it wished is met, and dropped; one whose pool is gone waits for its time.
         """
-        followed = attrs.evolve(self, as_of=snapshot)
+        followed = Intents(self._entries, self._shelves, snapshot)
         for key in changed:
             intent = followed.get(key)
             if intent is not None:
@@ -156,7 +158,7 @@ class Intents:
             for shelf in self._shelves.values()
             for level in shelf.levels.values()
             if now - level[0].seen_at > ttl_s
-            for candidate in level[: bisect_left(level, True, key=lambda one: now - one.seen_at <= ttl_s)]
+            for candidate in takewhile(lambda one: now - one.seen_at > ttl_s, level)
         ]
         kept = self
         for key in expired:
@@ -169,15 +171,29 @@ class Intents:
         Free where the intents are filed as of this very snapshot; else they are filed anew.
         """
         filed = self._filed_as_of(snapshot)
-        return {gpus: shelf for (way, gpus), shelf in filed._shelves.items() if way == direction}
+        return {gpus: shelf for (way, gpus), shelf in filed._shelves.items() if way == direction}  # noqa: SLF001 - its own class
 
     def candidate(self, snapshot: Snapshot, key: PoolKey, direction: int) -> Candidate | None:
         """Return the candidate that the intent of the pool *key* makes, if it moves in *direction* in *snapshot*."""
-        filed = self._filed_as_of(snapshot)._entries.get(key)
+        filed = self._filed_as_of(snapshot)._entries.get(key)  # noqa: SLF001 - its own class
         return filed.candidate if filed is not None and filed.direction == direction else None
 
     def _filed_as_of(self, snapshot: Snapshot) -> "Intents":
         return self if self._as_of is snapshot else Intents.of(self, snapshot)
+
+
+def _met(intent: Intent, pool: Pool | None) -> bool:
+    """Say whether *pool* is as *intent* wished, for good."""
+    return pool is not None and pool.replicas == intent.replicas and pool.reserved is None
+
+
+def _take(shelves: dict[tuple[int, int], Shelf], filed: _Filed) -> None:
+    """Take *filed* off its shelf, and an empty shelf away."""
+    shelf = shelves[filed.place].without(filed.candidate)
+    if shelf.levels:
+        shelves[filed.place] = shelf
+    else:
+        del shelves[filed.place]
 
 
 def _file(intent: Intent, pool: Pool | None) -> _Filed:
@@ -187,4 +203,4 @@ def _file(intent: Intent, pool: Pool | None) -> _Filed:
         return _Filed(intent, _IDLE, Candidate(intent.seen_at, order, 0, key, 0))
     wish = intent.replicas - pool.replicas
     candidate = Candidate(intent.seen_at, order, abs(wish), key, pool.gpus_per_replica)
-    return _Filed(intent, int(math.copysign(1, wish)), candidate)
+    return _Filed(intent, ACQUIRE if wish > 0 else RELEASE, candidate)

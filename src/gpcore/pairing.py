@@ -35,19 +35,23 @@ Shares = dict[Candidate, int]
 class Gap:
     """What a request leaves for partners to do: it alone would end at *after*.
 
-    *own_gpus* is the largest GPUs per replica among the pools that the request changes, and *transfers* says that it
-    both releases and acquires; the floor's tolerance depends on both.
+    *own_gpus* is the largest GPUs per replica among the pools that the request changes, and *transfers* says that
+    it both releases and acquires; the floor's tolerance depends on both.
     """
 
     after: Totals
     budget: Budget
+    net: int
     own_gpus: int
     transfers: bool
 
     @property
     def direction(self) -> int:
-        """Return what partners must do: release under the ceiling, or acquire up to the floor."""
-        return RELEASE if self.budget.excess(self.after) else ACQUIRE
+        """Return what partners must do: release under the ceiling, or acquire up to the floor.
+
+        Who releases can break the floor only, even while what others have not freed yet stands above the ceiling.
+        """
+        return RELEASE if self.net >= 0 and self.budget.excess(self.after) else ACQUIRE
 
     def tolerance(self, amount: int) -> int:
         """Return the tolerance at the floor (GPUs) that is needed when partners move *amount* GPUs."""
@@ -94,7 +98,9 @@ class Market:
     home: Deployment
 
     @classmethod
-    def of(cls, intents: Intents, snapshot: Snapshot, *, home: Deployment, asked: frozenset[PoolKey], way: int) -> "Market":
+    def of(
+        cls, intents: Intents, snapshot: Snapshot, *, home: Deployment, asked: frozenset[PoolKey], way: int
+    ) -> "Market":
         """Return the market for a request that asks for the pools *asked* of *home*; partners move in *way*."""
         shelves = intents.shelves(snapshot, way)
         units = {gpus: shelf.units for gpus, shelf in shelves.items()}
@@ -131,6 +137,8 @@ class Market:
 
     def share(self, amount: Amount) -> Shares:
         """Return who moves how much of *amount*, which must be one that can be made up."""
+        if not self.own:
+            return self._fewest(amount.gpus, amount.demand) or {}
         own_units: dict[int, int] = {}
         for candidate in self.own:
             own_units[candidate.gpus] = own_units.get(candidate.gpus, 0) + candidate.replicas

@@ -26,6 +26,15 @@ class Change:
         """Return the change that takes *pool* from what is asked for now to *after* replicas."""
         return cls(pool.key, pool.replicas, after, pool.gpus_per_replica, pool.authority)
 
+    def begins_at(self, pool: Pool) -> bool:
+        """Say whether *pool* is free and as this change found it."""
+        return (
+            pool.reserved is None
+            and pool.replicas == self.before
+            and pool.gpus_per_replica == self.gpus_per_replica
+            and pool.authority == self.authority
+        )
+
     @property
     def releases(self) -> bool:
         """Say whether the pool gives replicas away."""
@@ -56,7 +65,8 @@ class Step:
     @property
     def acquires(self) -> bool:
         """Say whether the step as a whole may not run before others have released."""
-        return self.gpus > 0 or (self.gpus == 0 and not any(change.releases for change in self.changes))
+        gpus = self.gpus
+        return gpus > 0 or (gpus == 0 and not any(change.releases for change in self.changes))
 
 
 @attrs.frozen
@@ -72,7 +82,7 @@ class Plan:
         for change in changes:
             grouped.setdefault((change.pool.participant, change.authority), []).append(change)
         steps = [Step(tuple(members)) for members in grouped.values()]
-        return cls(tuple(sorted(steps, key=lambda step: (step.acquires, step.gpus))))
+        return cls(tuple(sorted(steps, key=lambda step: (step.acquires, step.gpus)) if steps[1:] else steps))
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -4,8 +4,8 @@ Rules of this file: pure, and blind to who asks; `control` has asked that before
 with the signature of `Policy`; `gpcore.testing.check_policy` says whether it keeps the laws.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import attrs
 
@@ -26,10 +26,27 @@ from gpcore.decisions import (
 from gpcore.intents import ACQUIRE, RELEASE, Intents
 from gpcore.pairing import Gap, Market, Shares
 from gpcore.plans import Change, Plan
-from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot, Totals, totals_of
+from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest, Target
 
 _SHOWN = 3
+
+
+class _Move(NamedTuple):
+    """A pool as it is, and the replicas that it is to have."""
+
+    pool: Pool
+    after: int
+
+    @property
+    def acquires(self) -> bool:
+        """Say whether the pool gets more replicas."""
+        return self.after > self.pool.replicas
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs acquired, negative for a release."""
+        return (self.after - self.pool.replicas) * (self.pool.gpus_per_replica or 0)
 
 
 class Policy(Protocol):
@@ -49,18 +66,18 @@ def decide(request: ScaleRequest, *, snapshot: Snapshot, intents: Intents, budge
     resolved = resolve(request, snapshot)
     if isinstance(resolved, Rejected):
         return resolved
-    changes = tuple(
-        Change.of(pool, target.replicas)
+    moves = tuple(
+        _Move(pool, target.replicas)
         for target, pool in zip(request.targets, resolved, strict=True)
         if target.replicas != pool.replicas
     )
-    if not changes:
+    if not moves:
         return Approved(Plan(), snapshot.totals)
-    unknown = _unknown(changes, snapshot, budget)
+    unknown = _unknown(moves, snapshot, budget)
     if unknown:
         return Rejected(ShapeUnknown(unknown))
-    case = _Case(request.participant, snapshot, intents, budget)
-    return case.approve(changes) or Rejected(case.breach(changes))
+    case = _Case(request.participant, frozenset(pool.key for pool in resolved), snapshot, intents, budget)
+    return case.approve(moves) or Rejected(case.breach(moves))
 
 
 def resolve(request: ScaleRequest, snapshot: Snapshot) -> tuple[Pool, ...] | Rejected:
@@ -89,99 +106,141 @@ def _misnamed(target: Target, pool: Pool, deployment: Deployment) -> bool:
     return any(other.component == target.component for other in deployment.pools if other.component and other != pool)
 
 
-def _unknown(changes: Sequence[Change], snapshot: Snapshot, budget: Budget) -> tuple[ParticipantId, ...]:
-    """Return the deployments of unknown shape that keep the bounds from being checked for *changes*."""
-    own = [change.pool.participant for change in changes if change.gpus_per_replica is None]
+def _unknown(moves: Sequence[_Move], snapshot: Snapshot, budget: Budget) -> tuple[ParticipantId, ...]:
+    """Return the deployments of unknown shape that keep the bounds from being checked for *moves*."""
+    own = [move.pool.key.participant for move in moves if move.pool.gpus_per_replica is None]
     if budget.floor and own:
         return tuple(own[:1])
-    if budget.ceiling is not None and len(snapshot.unknown) and not all(change.releases for change in changes):
+    if budget.ceiling is not None and len(snapshot.unknown) and any(move.acquires for move in moves):
         return tuple(sorted(snapshot.unknown, key=str)[:_SHOWN])
     return ()
 
 
+def violation(plan: Plan, asked: Mapping[PoolKey, int], *, snapshot: Snapshot, budget: Budget) -> str | None:
+    """Return how *plan* breaks a rule that no policy may break, or None.
+
+    It does all that was *asked* for, on pools as they are, changes each once, no step of it ends above the ceiling
+    and above where it began, and its end keeps the floor within the tolerance or does not lead further below it.
+    """
+    changes, afters = plan.changes, plan.afters
+    for key, replicas in asked.items():
+        pool = snapshot.pool(key)
+        if afters.get(key, pool and pool.replicas) != replicas:
+            return f"it does not do what was asked of {key}"
+    if len(afters) != len(changes):
+        return "it changes one pool twice"
+    before = totals = snapshot.totals
+    for step in plan.steps:
+        for change in step.changes:
+            pool = snapshot.pool(change.pool)
+            if pool is None or not change.begins_at(pool) or change.after < 0:
+                return f"it changes {change.pool} from what it is not"
+            totals += pool.shift(change.after)
+        if budget.excess(totals) > budget.excess(before):
+            return f"after {step.changes[0].pool} the total is {totals.charged} GPUs, above the ceiling"
+    tolerance = max((change.gpus_per_replica or 0 for change in changes), default=0)
+    if budget.shortfall(totals) > max(tolerance, budget.shortfall(before)):
+        return f"it ends with {totals.least} GPUs, below the floor ({budget.floor})"
+    return None
+
+
 @attrs.frozen
 class _Case:
-    """One request's surroundings, in which variants of its changes are tried."""
+    """One request's surroundings, in which variants of its moves are tried."""
 
     participant: ParticipantId
+    asked: frozenset[PoolKey]
     snapshot: Snapshot
     intents: Intents
     budget: Budget
 
-    def approve(self, changes: Sequence[Change]) -> Approved | None:
-        """Return the best plan with *changes*, or None where there is none."""
-        before, after = self.snapshot.totals, self._after(changes)
+    def approve(self, moves: Sequence[_Move]) -> Approved | None:
+        """Return the best plan with *moves*, or None where there is none."""
+        before = self.snapshot.totals
+        after = _ending(before, moves)
         if self.budget.holds(after) or self.budget.recovers(before, after):
-            return Approved(Plan.of(changes), after)
-        gap = self._gap(changes, after)
-        market = self._market(changes, gap)
+            return Approved(_planned(moves), after)
+        gap = _gap(moves, after, self.budget)
+        market = self._market(moves, gap)
         amount = market.amount(gap)
         if amount is None:
             return None
-        paired = (*changes, *self._moves(market.share(amount), gap.direction))
-        return Approved(Plan.of(paired), self._after(paired))
+        partners = self._partners(market.share(amount), gap.direction)
+        return Approved(_planned((*moves, *partners)), _ending(after, partners))
 
-    def breach(self, changes: Sequence[Change]) -> CeilingBreach | FloorBreach:
-        """Return which bound *changes* break, and the nearest that would not."""
-        after = self._after(changes)
-        gap = self._gap(changes, after)
-        offer = self._market(changes, gap).offer
-        nearest = self._nearest(changes, gap.direction)
-        if self.budget.excess(after):
+    def breach(self, moves: Sequence[_Move]) -> CeilingBreach | FloorBreach:
+        """Return which bound *moves* break, and the nearest that would not."""
+        after = _ending(self.snapshot.totals, moves)
+        gap = _gap(moves, after, self.budget)
+        offer = self._market(moves, gap).offer
+        nearest = self._nearest(moves, gap.direction)
+        if gap.direction == RELEASE:
             return CeilingBreach(after.charged, after.charged - self.budget.excess(after), offer, nearest)
         return FloorBreach(after.least, self.budget.floor, gap.own_gpus if gap.transfers else 0, offer, nearest)
 
-    def _after(self, changes: Sequence[Change]) -> Totals:
-        return self.snapshot.totals_if({change.pool: change.after for change in changes})
-
-    def _gap(self, changes: Sequence[Change], after: Totals) -> Gap:
-        transfers = any(change.gpus > 0 for change in changes) and any(change.gpus < 0 for change in changes)
-        return Gap(after, self.budget, max(change.gpus_per_replica or 0 for change in changes), transfers)
-
-    def _market(self, changes: Sequence[Change], gap: Gap) -> Market:
-        """Return who may help: pools that wish the opposite of what *changes* do as a whole."""
-        net = sum(change.gpus for change in changes)
+    def _market(self, moves: Sequence[_Move], gap: Gap) -> Market:
+        """Return who may help: pools that wish the opposite of what *moves* do as a whole."""
+        net = sum(move.gpus for move in moves)
         opposite = RELEASE if net > 0 else ACQUIRE
         home = self.snapshot.deployment(self.participant) or Deployment(self.participant)
         if net == 0 or opposite != gap.direction:
             return Market((), {}, {}, home)
-        asked = frozenset(change.pool for change in changes)
-        return Market.of(self.intents, self.snapshot, home=home, asked=asked, way=opposite)
+        return Market.of(self.intents, self.snapshot, home=home, asked=self.asked, way=opposite)
 
-    def _moves(self, shares: Shares, direction: int) -> Iterator[Change]:
-        for candidate, replicas in sorted(shares.items()):
-            pool = self.snapshot.pool(candidate.pool)
-            if pool is not None:
-                yield Change.of(pool, pool.replicas + direction * replicas)
+    def _partners(self, shares: Shares, direction: int) -> tuple[_Move, ...]:
+        pools = [(self.snapshot.pool(candidate.pool), replicas) for candidate, replicas in sorted(shares.items())]
+        return tuple(_Move(pool, pool.replicas + direction * replicas) for pool, replicas in pools if pool is not None)
 
-    def _nearest(self, changes: Sequence[Change], direction: int) -> Nearest:
-        """Return the first variant that would be approved when *changes* ask for ever less, the last change first."""
-        for variant in self._variants(changes, direction):
+    def _nearest(self, moves: Sequence[_Move], direction: int) -> Nearest:
+        """Return the first variant that would be approved when *moves* ask for ever less, the last one first."""
+        for variant in self._variants(moves, direction):
             approved = self.approve(variant)
             if approved is not None:
-                own = {change.pool for change in variant}
-                partners = tuple(change for change in approved.plan.changes if change.pool not in own)
-                return Nearest(tuple(variant), partners)
+                own = tuple(Change.of(move.pool, move.after) for move in variant)
+                return Nearest(own, tuple(change for change in approved.plan.changes if change not in own))
         return Nearest()
 
-    def _variants(self, changes: Sequence[Change], direction: int) -> Iterator[tuple[Change, ...]]:
-        """Yield *changes* with ever less of what breaks the bound, leaving out what cannot fit yet."""
-        kept = list(changes)
-        for change in [change for change in reversed(changes) if change.gpus * direction < 0]:
-            at = kept.index(change)
-            counts = range(change.after, change.before, direction)
-            for after in counts[self._hopeless(kept, change) :]:
-                kept[at] = attrs.evolve(change, after=after)
+    def _variants(self, moves: Sequence[_Move], direction: int) -> Iterator[tuple[_Move, ...]]:
+        """Yield *moves* with ever less of what breaks the bound, leaving out what cannot fit yet."""
+        kept = list(moves)
+        for move in [move for move in reversed(moves) if move.gpus * direction < 0]:
+            at = kept.index(move)
+            counts = range(move.after, move.pool.replicas, direction)
+            for after in counts[self._hopeless(kept, move) :]:
+                kept[at] = _Move(move.pool, after)
                 yield tuple(kept)
             del kept[at]
             if kept:
                 yield tuple(kept)
 
-    def _hopeless(self, kept: Sequence[Change], change: Change) -> int:
-        """Return how many replicas of *change* must be given up before all partners together could fill the gap."""
-        after = self._after(kept)
-        gap = self._gap(kept, after)
-        sizes = [gap.own_gpus, *self._market(kept, gap).units]
-        missing = max(self.budget.excess(after), self.budget.shortfall(after) - max(sizes))
-        gpus = abs(change.gpus_per_replica or 1)
-        return max(0, -(-(missing - self._market(kept, gap).offer) // gpus))
+    def _hopeless(self, kept: Sequence[_Move], move: _Move) -> int:
+        """Return how many replicas of *move* must be given up before the rest could fit, or lead toward the band."""
+        before, budget = self.snapshot.totals, self.budget
+        after = _ending(before, kept)
+        gap = _gap(kept, after, budget)
+        market = self._market(kept, gap)
+        tolerance = max([gap.own_gpus, *market.units])
+        if gap.direction == RELEASE:
+            missing = budget.excess(after) - max(market.offer, budget.excess(before) - 1)
+        else:
+            missing = budget.shortfall(after) - max(market.offer + tolerance, budget.shortfall(before) - 1)
+        return max(0, -(-missing // (move.pool.gpus_per_replica or 1)))
+
+
+def _ending(totals: Totals, moves: Sequence[_Move]) -> Totals:
+    """Return *totals* when *moves* are done."""
+    for move in moves:
+        totals += move.pool.shift(move.after)
+    return totals
+
+
+def _planned(moves: Sequence[_Move]) -> Plan:
+    return Plan.of(Change.of(move.pool, move.after) for move in moves)
+
+
+def _gap(moves: Sequence[_Move], after: Totals, budget: Budget) -> Gap:
+    """Return what *moves*, which alone end at *after*, leave for partners to do."""
+    signs = [move.gpus for move in moves]
+    transfers = max(signs) > 0 > min(signs)
+    own_gpus = max(move.pool.gpus_per_replica or 0 for move in moves)
+    return Gap(after, budget, sum(signs), own_gpus, transfers)

@@ -6,11 +6,10 @@ as a running sum, so a change costs its own size and not the fleet's.
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import attrs
-from attrs.validators import ge, instance_of, le, optional
 
 from gpcore.errors import InvalidError
 from gpcore.indexes import Index
@@ -20,6 +19,8 @@ MAX_REPLICAS = 10_000
 
 MAX_GPUS_PER_REPLICA = 1_000_000
 """The most GPUs that one replica may be said to use; beyond it, a number is a mistake."""
+
+_SHOWN = 80
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -97,9 +98,6 @@ class Authority:
     uid: str = ""
 
 
-_count = [instance_of(int), ge(0)]
-
-
 @attrs.frozen
 class Pool:
     """Hold what is asked for, promised and seen of one pool.
@@ -111,14 +109,22 @@ class Pool:
     """
 
     key: PoolKey
-    replicas: int = attrs.field(validator=_count)
-    gpus_per_replica: int | None = attrs.field(validator=optional([*_count, le(MAX_GPUS_PER_REPLICA)]))
-    present: int = attrs.field(default=0, validator=_count, kw_only=True)
-    ready: int = attrs.field(default=0, validator=_count, kw_only=True)
-    relayed: int | None = attrs.field(default=None, validator=optional(_count), kw_only=True)
-    reserved: int | None = attrs.field(default=None, validator=optional(_count), kw_only=True)
+    replicas: int
+    gpus_per_replica: int | None
+    present: int = attrs.field(default=0, kw_only=True)
+    ready: int = attrs.field(default=0, kw_only=True)
+    relayed: int | None = attrs.field(default=None, kw_only=True)
+    reserved: int | None = attrs.field(default=None, kw_only=True)
     component: str = attrs.field(default="", kw_only=True)
     authority: Authority = attrs.field(factory=Authority, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        gpus = self.gpus_per_replica
+        for count in (self.replicas, self.present, self.ready, self.relayed, self.reserved, gpus):
+            if count is not None and (type(count) is not int or count < 0):
+                raise InvalidError(_problems_of(self))
+        if gpus is not None and gpus > MAX_GPUS_PER_REPLICA:
+            raise InvalidError(_problems_of(self))
 
     @property
     def most(self) -> int:
@@ -128,7 +134,9 @@ class Pool:
     @property
     def least(self) -> int:
         """Return the fewest replicas that are asked for anywhere or promised."""
-        return min(n for n in (self.replicas, self.relayed, self.reserved) if n is not None)
+        relayed = self.replicas if self.relayed is None else self.relayed
+        reserved = self.replicas if self.reserved is None else self.reserved
+        return min(self.replicas, relayed, reserved)
 
     @property
     def charged_gpus(self) -> int | None:
@@ -139,19 +147,34 @@ class Pool:
         """Say whether nothing of this pool beyond *replicas* is asked for or seen any more."""
         return max(self.replicas, self.present, self.relayed or 0) <= replicas
 
-    def if_scaled(self, replicas: int) -> "Pool":
-        """Return this pool as it will be when a change to *replicas* is done.
-
-        A release counts as done when its GPUs are seen free; an acquisition does not take away what is still seen.
-        """
-        released = replicas < self.replicas
-        return attrs.evolve(
-            self,
-            replicas=replicas,
-            relayed=None if self.relayed is None else (replicas if released else max(self.relayed, replicas)),
-            present=min(self.present, replicas) if released else self.present,
-            reserved=None,
+    def reserving(self, replicas: int | None) -> "Pool":
+        """Return this pool with *replicas* promised (None: nothing)."""
+        return Pool(
+            self.key,
+            self.replicas,
+            self.gpus_per_replica,
+            present=self.present,
+            ready=self.ready,
+            relayed=self.relayed,
+            reserved=replicas,
+            component=self.component,
+            authority=self.authority,
         )
+
+    @property
+    def totals(self) -> "Totals":
+        """Return what this pool adds to the totals; one of unknown shape adds nothing and is refused elsewhere."""
+        gpus = self.gpus_per_replica or 0
+        return Totals(self.most * gpus, self.least * gpus)
+
+    def shift(self, replicas: int) -> "Totals":
+        """Return what the totals change by when a change to *replicas* is done.
+
+        A release is done when its GPUs are seen free; an acquisition does not take away what is still seen.
+        """
+        gpus = self.gpus_per_replica or 0
+        kept = 0 if replicas < self.replicas else max(self.present, self.relayed or 0)
+        return Totals((max(replicas, kept) - self.most) * gpus, (replicas - self.least) * gpus)
 
 
 @attrs.frozen
@@ -172,12 +195,6 @@ class Totals:
         return Totals(self.charged - other.charged, self.least - other.least)
 
 
-def totals_of(pool: Pool) -> Totals:
-    """Return what *pool* adds to the totals; a pool of unknown shape adds nothing and is refused elsewhere."""
-    gpus = pool.gpus_per_replica or 0
-    return Totals(pool.most * gpus, pool.least * gpus)
-
-
 @attrs.frozen
 class Deployment:
     """Hold one participant: its pools and what else of it uses GPUs.
@@ -188,13 +205,18 @@ class Deployment:
 
     id: ParticipantId
     pools: tuple[Pool, ...] = ()
-    fixed_gpus: int | None = attrs.field(default=0, kw_only=True, validator=optional(_count))
+    fixed_gpus: int | None = attrs.field(default=0, kw_only=True)
     problems: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        roles = [pool.key.role for pool in self.pools]
-        problems = [f"{self.id} holds a pool of {p.key.participant}" for p in self.pools if p.key.participant != self.id]
-        problems += [f"{self.id} has two pools of role {role.value}" for role in Role if roles.count(role) > 1]
+        roles = set()
+        problems = [] if (self.fixed_gpus or 0) >= 0 else [f"fixed GPUs must be at least 0: {self.fixed_gpus}"]
+        for pool in self.pools:
+            if pool.key.participant != self.id:
+                problems.append(f"{self.id} cannot hold the pool {pool.key}")
+            if pool.key.role in roles:
+                problems.append(f"{self.id} has two pools of role {pool.key.role.value}")
+            roles.add(pool.key.role)
         if problems:
             raise InvalidError(problems)
 
@@ -214,11 +236,12 @@ class Deployment:
     def totals(self) -> Totals:
         """Return what this deployment adds to the fleet's totals."""
         fixed = self.fixed_gpus or 0
-        return sum(map(totals_of, self.pools), Totals(fixed, fixed))
+        return sum((pool.totals for pool in self.pools), Totals(fixed, fixed))
 
     def with_pool(self, pool: Pool) -> "Deployment":
         """Return this deployment with *pool* in the place of the one of its key."""
-        return attrs.evolve(self, pools=tuple(pool if p.key == pool.key else p for p in self.pools))
+        pools = tuple(pool if one.key.role is pool.key.role else one for one in self.pools)
+        return Deployment(self.id, pools, fixed_gpus=self.fixed_gpus, problems=self.problems)
 
 
 @attrs.frozen
@@ -286,15 +309,6 @@ class Snapshot:
         deployment = self._deployments.get(participant)
         return None if deployment is None else deployment.pool(role) or deployment.pool(Role.WORKER)
 
-    def totals_if(self, changes: Mapping[PoolKey, int]) -> Totals:
-        """Return the totals when *changes* (replicas by pool) are done, at the cost of the changes alone."""
-        totals = self.totals
-        for key, replicas in changes.items():
-            pool = self.pool(key)
-            if pool is not None and replicas != pool.replicas:
-                totals = totals - totals_of(pool) + totals_of(pool.if_scaled(replicas))
-        return totals
-
     def with_deployment(self, deployment: Deployment) -> "Snapshot":
         """Return this snapshot with *deployment* new or in the place of what was known of it."""
         before = self._deployments.get(deployment.id)
@@ -312,7 +326,15 @@ class Snapshot:
 
     def with_pool(self, pool: Pool) -> "Snapshot":
         """Return this snapshot with *pool* in the place of the one of its key; the deployment must be known."""
-        return self.with_deployment(self._deployments[pool.key.participant].with_pool(pool))
+        deployment = self._deployments[pool.key.participant]
+        before = deployment.pool(pool.key.role)
+        if before is None or before.gpus_per_replica != pool.gpus_per_replica:
+            return self.with_deployment(deployment.with_pool(pool))
+        gpus = pool.gpus_per_replica or 0
+        charged = self.totals.charged + (pool.most - before.most) * gpus
+        totals = Totals(charged, self.totals.least + (pool.least - before.least) * gpus)
+        deployments = self._deployments.put(deployment.id, deployment.with_pool(pool))
+        return Snapshot(deployments, self._names, totals, self.unknown)
 
     def without(self, participant: ParticipantId) -> "Snapshot":
         """Return this snapshot without *participant*, which need not be there."""
@@ -329,7 +351,19 @@ class Snapshot:
         )
 
 
+def _problems_of(pool: Pool) -> list[str]:
+    """Say which numbers of *pool* are none."""
+    bounds = {"gpus_per_replica": MAX_GPUS_PER_REPLICA}
+    problems = []
+    for name in ("replicas", "present", "ready", "relayed", "reserved", "gpus_per_replica"):
+        value, most = getattr(pool, name), bounds.get(name)
+        if value is not None and (type(value) is not int or value < 0 or (most is not None and value > most)):
+            bound = "an integer of at least 0" if most is None else f"an integer between 0 and {most}"
+            problems.append(f"{name} of {pool.key} must be {bound}: {_shown(value)}")
+    return problems
+
+
 def _shown(value: object) -> str:
     """Return *value* as one short line of plain characters, whatever hostile text it holds."""
     text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from gpcore.control import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.plans import Step
 
 Observation = Listed | Seen | Gone | Stale

@@ -14,6 +14,8 @@ from gpcore.pools import MAX_REPLICAS, ParticipantId, Role
 MAX_TARGETS = 32
 """The most pools that one request may name."""
 
+_LONG = 64
+
 _CALLER = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,315}[A-Za-z0-9])?")
 
 
@@ -75,4 +77,4 @@ class ScaleRequest:
 
 def _number(value: int) -> str:
     """Return *value* for a message, without turning a number of a million digits into text."""
-    return str(value) if value.bit_length() <= 64 else f"an integer of {value.bit_length()} bits"
+    return str(value) if value.bit_length() <= _LONG else f"an integer of {value.bit_length()} bits"

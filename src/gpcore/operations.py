@@ -1,0 +1,76 @@
+"""An approved plan on its way, and what the cluster shows of it.
+
+Rules of this file: it asks and never acts; what is done about the answers is in `control`.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+from gpcore.plans import Change, Plan, Step
+from gpcore.pools import Snapshot, Totals
+from gpcore.requests import ScaleRequest
+
+
+@attrs.frozen
+class Operation:
+    """An approved plan on its way: what was not begun, what is sent, what nobody knows of, what is applied."""
+
+    id: str
+    request: ScaleRequest
+    plan: Plan
+    started_at: float
+    waiting: tuple[Step, ...]
+    sent: tuple[Step, ...] = ()
+    unsure: tuple[Step, ...] = ()
+    done: tuple[Step, ...] = ()
+    problem: str | None = None
+    retries: int = 0
+    waiters: tuple[str, ...] = ()
+
+    @property
+    def unfinished(self) -> bool:
+        """Say whether something that was begun may still land."""
+        return bool(self.sent or self.unsure)
+
+    def holding(self, snapshot: Snapshot) -> tuple[Change, ...]:
+        """Return the applied releases whose GPUs are still seen in use."""
+        return tuple(
+            change
+            for step in self.done
+            for change in step.changes
+            if change.releases
+            and (pool := snapshot.pool(change.pool)) is not None
+            and pool.authority == change.authority
+            and not pool.seen_at_most(change.after)
+        )
+
+
+def outdated(refused: Step, snapshot: Snapshot) -> bool:
+    """Say whether a pool of *refused* is no longer as the decision saw it."""
+    pools = [(snapshot.pool(change.pool), change) for change in refused.changes]
+    return any(
+        pool is None or pool.replicas != change.before or pool.authority != change.authority for pool, change in pools
+    )
+
+
+def shown(step: Step, snapshot: Snapshot) -> bool:
+    """Say whether every pool of *step* is as it would be after it."""
+    pools = [(snapshot.pool(change.pool), change) for change in step.changes]
+    return all(
+        pool is not None and pool.replicas == change.after and pool.authority == change.authority
+        for pool, change in pools
+    )
+
+
+def promised(waiting: Step, snapshot: Snapshot) -> Totals:
+    """Return what the pools of a *waiting* step are charged for being promised alone."""
+    pools = [pool for change in waiting.changes if (pool := snapshot.pool(change.pool)) is not None]
+    return sum((pool.totals - pool.reserving(None).totals for pool in pools), Totals())
+
+
+def needed(waiting: Iterable[Step], snapshot: Snapshot) -> Totals:
+    """Return what the pools of *waiting* steps take more than now when the steps are done."""
+    changes = [change for one in waiting for change in one.changes]
+    pools = [(pool, change.after) for change in changes if (pool := snapshot.pool(change.pool)) is not None]
+    return sum((pool.reserving(None).shift(after) for pool, after in pools), Totals())
