@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import attrs
 
-from gpcore.control import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey
 from gpcore.ports import Applied, Applying, Observation, Refused, Unknown

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 import pytest
 
-from gpcore.control import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
 from gpcore.ports import Applied, Observation, Refused, Unknown
