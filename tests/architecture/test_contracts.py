@@ -23,7 +23,7 @@ OFFENCES = [
     ("ports-outside", "gpcore/policy.py", "from gpcore import ports"),
     ("kit-optional", "gpcore/policy.py", "import hypothesis"),
     ("kit-optional", "gpadapters/cli/__init__.py", "import pytest"),
-    ("kit-outside", "gpadapters/cli/__init__.py", "import gpcore.testing"),
+    ("kit-outside", "gpadapters/telemetry.py", "import gpcore.testing"),
     ("third-party", "gpadapters/telemetry.py", "import kubernetes"),
     ("third-party", "gpadapters/kubernetes/__init__.py", "import httpx"),
     ("adapter-layers", "gpadapters/telemetry.py", "import gpadapters.kubernetes"),
