@@ -69,6 +69,7 @@ class Leashed:
     def pause(self) -> None:
         """Stop it in its tracks (SIGSTOP): connections stay open and nothing answers."""
         os.killpg(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until its last thread has stopped
 
     def resume(self) -> None:
         """Let it go on after a pause."""
