@@ -14,7 +14,7 @@ from tests.cluster.client import Client, Json
 from tests.cluster.conversion import converted
 
 _GPU = "nvidia.com/gpu"
-_IMAGE = "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.4.2"
+_IMAGE = "registry.example/dynamo/vllm-runtime:1.4.2"
 _MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 _PROFILE = "/workspace/tests/planner/profiling_results/H200_TP1P_TP1D"
 

@@ -17,8 +17,8 @@ NAMES = ("global-planner-vllm-test", "global-planner-gpu-budget", "global-planne
 
 _FILES = Path(__file__).parents[1] / "fixtures" / "topologies"
 _VARIABLES = {
-    "DYNAMO_IMAGE": "nvcr.io/nvidia/ai-dynamo/dynamo-frontend:1.4.2",
-    "DYNAMO_VLLM_IMAGE": "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.4.2",
+    "DYNAMO_IMAGE": "registry.example/dynamo/dynamo-frontend:1.4.2",
+    "DYNAMO_VLLM_IMAGE": "registry.example/dynamo/vllm-runtime:1.4.2",
     "MAX_TOTAL_GPUS": "8",
     "MODEL_A": "meta-llama/Llama-3.1-8B-Instruct",
     "MODEL_B": "Qwen/Qwen3-8B",
