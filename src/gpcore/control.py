@@ -103,9 +103,10 @@ def preview(state: State, request: ScaleRequest, *, now: float) -> Decision:
     if isinstance(asked, Rejected):
         return asked
     busy = _busy(state, asked)
-    if busy is not None:
-        return Rejected(busy)
-    return _decide(state, request, asked, state.intents.fresh(now, ttl_s=state.rules.intent_ttl_s))
+    if busy is None:
+        return _decide(state, request, asked, state.intents.fresh(now, ttl_s=state.rules.intent_ttl_s))
+    operation = state.operations[busy.operation]
+    return Approved(operation.plan, _view(state).totals) if operation.fulfils(asked) else Rejected(busy)
 
 
 def _submitted(state: State, event: Submitted) -> Transition:
@@ -154,8 +155,7 @@ def _busy(state: State, asked: Asked) -> Busy | None:
 def _join(state: State, event: Submitted, asked: Asked, busy: Busy) -> Transition:
     """Let the same wish share the operation that fulfils it already; refuse another one."""
     operation = state.operations[busy.operation]
-    promised = operation.plan.afters
-    if operation.problem is not None or any(promised.get(key) != replicas for key, replicas in asked.items()):
+    if not operation.fulfils(asked):
         return _answer(state, event, Rejected(busy))
     joined = attrs.evolve(operation, waiters=(*operation.waiters, event.id))
     decided = Decided(event.id, event.request, Approved(operation.plan, _view(state).totals), operation.id)
@@ -178,7 +178,16 @@ def _begin(state: State, event: Submitted, asked: Asked, intents: Intents, *, re
     snapshot = _promised(_view(state), plan.afters)
     partners = [change.pool for change in plan.changes if change.pool not in asked]
     wishes = _wished(intents.follow(snapshot, partners), asked, event.now)
-    operation = Operation(event.id, event.request, plan, event.now, plan.steps, retries=retries, waiters=(event.id,))
+    operation = Operation(
+        event.id,
+        event.request,
+        plan,
+        event.now,
+        plan.steps,
+        excess=state.rules.budget.excess(_view(state).totals),
+        retries=retries,
+        waiters=(event.id,),
+    )
     state = State(state.rules, snapshot, state.stale, wishes, state.operations, state.busy)
     begun = _sent(state, operation, _sendable(state, operation))
     return Transition(begun.state, (Decided(event.id, event.request, decision, operation.id), *begun.effects))
@@ -265,29 +274,29 @@ def _fits(state: State, operation: Operation) -> bool:
     """Say whether the GPUs that the waiting steps of *operation* need are really free.
 
     They are when all that is promised to anybody fits. Else its own releases must be seen, and what is in use now,
-    without what waits to be written, must leave the room.
+    without what waits to be written, must leave the room. Where it began above the ceiling, it may end no higher.
     """
     snapshot, budget = _view(state), state.rules.budget
-    if not budget.excess(snapshot.totals):
+    if budget.excess(snapshot.totals) <= operation.excess:
         return True
     if operation.holding(snapshot):
         return False
     waiting = sum((promised(one, snapshot) for other in state.operations.values() for one in other.waiting), Totals())
-    return not budget.excess(snapshot.totals - waiting + needed(operation.waiting, snapshot))
+    return budget.excess(snapshot.totals - waiting + needed(operation.waiting, snapshot)) <= operation.excess
 
 
 def _end(state: State, operation: Operation, outcome: Outcome) -> Transition:
     return Transition(_released(state, operation), tuple(Reply(waiter, outcome) for waiter in operation.waiters))
 
 
-def _settle(state: State, event: StepApplied | StepRefused | StepUnknown, **into: Any) -> Operation | None:  # noqa: ANN401
+def _settle(state: State, event: StepApplied | StepRefused | StepUnknown) -> Operation | None:
     """Return the operation of *event* without its step among those under way, or None where it is not under way."""
     operation = state.operations.get(event.operation)
     if operation is None or event.step not in (*operation.sent, *operation.unsure):
         return None
     sent = tuple(one for one in operation.sent if one != event.step)
     unsure = tuple(one for one in operation.unsure if one != event.step)
-    return attrs.evolve(operation, sent=sent, unsure=unsure, **into)
+    return attrs.evolve(operation, sent=sent, unsure=unsure)
 
 
 def _step_applied(state: State, event: StepApplied) -> Transition:

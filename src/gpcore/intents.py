@@ -99,7 +99,7 @@ class Intents:
 
     @classmethod
     def of(cls, intents: Iterable[Intent], snapshot: Snapshot) -> "Intents":
-        """Return *intents* filed as of *snapshot*; of two for one pool, the later in order."""
+        """Return *intents* filed as of *snapshot*; of two for one pool, the newer."""
         filed = cls(as_of=snapshot)
         for intent in intents:
             filed = filed.record(intent)
@@ -118,11 +118,13 @@ class Intents:
 
     def record(self, intent: Intent) -> "Intents":
         """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped."""
-        pool = self._as_of.pool(intent.pool)
-        filed = None if _met(intent, pool) else _file(intent, pool)
         before = self._entries.get(intent.pool)
-        if filed is None:
+        if before is not None and before.intent.seen_at > intent.seen_at:
+            return self
+        pool = self._as_of.pool(intent.pool)
+        if _met(intent, pool):
             return self.drop(intent.pool)
+        filed = _file(intent, pool)
         shelves = dict(self._shelves)
         if before is not None:
             _take(shelves, before)

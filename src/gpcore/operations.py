@@ -3,18 +3,22 @@
 Rules of this file: it asks and never acts; what is done about the answers is in `control`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from gpcore.plans import Change, Plan, Step
-from gpcore.pools import Snapshot, Totals
+from gpcore.pools import PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest
 
 
 @attrs.frozen
 class Operation:
-    """An approved plan on its way: what was not begun, what is sent, what nobody knows of, what is applied."""
+    """An approved plan on its way: what was not begun, what is sent, what nobody knows of, what is applied.
+
+    *excess* are the GPUs by which the fleet was above the ceiling when it was approved; *waiters* are the requests
+    that are answered when it ends; *problem* is what went wrong, after which nothing more is begun.
+    """
 
     id: str
     request: ScaleRequest
@@ -24,6 +28,7 @@ class Operation:
     sent: tuple[Step, ...] = ()
     unsure: tuple[Step, ...] = ()
     done: tuple[Step, ...] = ()
+    excess: int = 0
     problem: str | None = None
     retries: int = 0
     waiters: tuple[str, ...] = ()
@@ -32,6 +37,11 @@ class Operation:
     def unfinished(self) -> bool:
         """Say whether something that was begun may still land."""
         return bool(self.sent or self.unsure)
+
+    def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
+        """Say whether all that is *asked* is what this operation does."""
+        afters = self.plan.afters
+        return self.problem is None and all(afters.get(key) == replicas for key, replicas in asked.items())
 
     def holding(self, snapshot: Snapshot) -> tuple[Change, ...]:
         """Return the applied releases whose GPUs are still seen in use."""
