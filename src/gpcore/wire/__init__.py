@@ -1,0 +1,44 @@
+"""The JSON form of requests, decisions, records and scenarios; the only part of the core that knows JSON."""
+
+from gpcore.wire.answers import (
+    budget_json,
+    decided_json,
+    decision_json,
+    operation_json,
+    outcome_message,
+    plan_json,
+    pool_json,
+    pools_json,
+    reason_json,
+    scale_response,
+    status,
+)
+from gpcore.wire.documents import MAX_DEPTH, MAX_DIGITS, Extras, Json, dumps, loads
+from gpcore.wire.requests import API_VERSION, scale_request
+from gpcore.wire.scenarios import Scenario, invalid_verdict, scenario, verdict
+
+__all__ = [
+    "API_VERSION",
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "Extras",
+    "Json",
+    "Scenario",
+    "budget_json",
+    "decided_json",
+    "decision_json",
+    "dumps",
+    "invalid_verdict",
+    "loads",
+    "operation_json",
+    "outcome_message",
+    "plan_json",
+    "pool_json",
+    "pools_json",
+    "reason_json",
+    "scale_request",
+    "scale_response",
+    "scenario",
+    "status",
+    "verdict",
+]

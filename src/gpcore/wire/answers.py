@@ -1,0 +1,199 @@
+"""The JSON form of what leaves: decisions, reasons, plans, pools, records and the peer's answer.
+
+Rules of this file: values in, plain documents out; every sentence comes from `explain` or stands in `outcome_message`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, assert_never
+
+import attrs
+
+from gpcore.control import State
+from gpcore.decisions import INVALID, Approved, Decision, Nearest, Reason, Rejected, explain
+from gpcore.events import Failed, Outcome, Succeeded
+from gpcore.plans import Change, Plan
+from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot
+from gpcore.records import DecisionRecord, OperationRecord
+from gpcore.requests import ScaleRequest
+from gpcore.wire.documents import Json
+
+
+def status(decision: Decision) -> str:
+    """Return the word for *decision*: approved, rejected, or invalid where the request makes no sense there."""
+    match decision:
+        case Approved():
+            return "approved"
+        case Rejected(reason):
+            return "invalid" if isinstance(reason, INVALID) else "rejected"
+        case _:
+            assert_never(decision)
+
+
+def reason_json(reason: Reason) -> Json:
+    """Return *reason* by its kind and its numbers."""
+    return {"kind": reason.kind, **{name: _plain(getattr(reason, name)) for name in _names(type(reason))}}
+
+
+def plan_json(plan: Plan) -> list[list[Json]]:
+    """Return the steps of *plan*, each a list of its changes."""
+    return [[_plain(change) for change in step.changes] for step in plan.steps]
+
+
+def pool_json(pool: Pool) -> Json:
+    """Return all that is known of *pool*."""
+    return {
+        **_plain(pool.key),
+        "replicas": pool.replicas,
+        "ready": pool.ready,
+        "present": pool.present,
+        "relayed": pool.relayed,
+        "reserved": pool.reserved,
+        "gpus_per_replica": pool.gpus_per_replica,
+        "charged_gpus": pool.charged_gpus,
+        "component": pool.component,
+        "authority": pool.authority.name,
+    }
+
+
+def pools_json(snapshot: Snapshot) -> Json:
+    """Return every pool of *snapshot* in order, and what else of its deployments uses GPUs or is not understood."""
+    deployments = sorted(snapshot.deployments(), key=lambda deployment: str(deployment.id))
+    return {
+        "pools": [pool_json(pool) for pool in sorted(snapshot.pools(), key=lambda pool: pool.key.order)],
+        "deployments": [
+            {"participant": str(one.id), "fixed_gpus": one.fixed_gpus, "problems": list(one.problems)}
+            for one in deployments
+        ],
+    }
+
+
+def budget_json(state: State) -> Json:
+    """Return the bounds, what counts against them, and what keeps them from being checked."""
+    budget, snapshot = state.rules.budget, state.snapshot or Snapshot()
+    return {
+        "floor": budget.floor,
+        "ceiling": budget.ceiling,
+        "charged": snapshot.totals.charged,
+        "least": snapshot.totals.least,
+        "headroom": budget.headroom(snapshot.totals),
+        "shape_unknown": sorted(map(str, snapshot.unknown)),
+        "intents": len(state.intents),
+        "operations": len(state.operations),
+    }
+
+
+def decision_json(record: DecisionRecord) -> Json:
+    """Return who asked for what, what was decided, and why."""
+    request, decision = record.request, record.decision
+    return {
+        "id": record.id,
+        "at": record.at,
+        "caller": str(request.caller),
+        **_request_json(request),
+        **_decided_json(decision),
+        "operation_id": record.operation,
+        "message": explain(decision, participant=request.participant),
+    }
+
+
+def decided_json(request: ScaleRequest, decision: Decision) -> Json:
+    """Return how *request* would be decided now."""
+    message = explain(decision, participant=request.participant)
+    return {**_request_json(request), **_decided_json(decision), "message": message}
+
+
+def operation_json(record: OperationRecord) -> Json:
+    """Return how far an operation is, or how it ended."""
+    return {
+        "id": record.id,
+        "status": record.status,
+        **_request_json(record.request),
+        "plan": plan_json(record.plan),
+        "began_at": record.began_at,
+        "ended_at": record.ended_at,
+        "message": outcome_message(record.outcome, record.request),
+    }
+
+
+def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Snapshot) -> Json:
+    """Return the peer's answer to the request of *record*, with our fields added; *outcome* None: not ended yet."""
+    decision = outcome if isinstance(outcome, Rejected) else record.decision
+    success = isinstance(outcome, Succeeded)
+    word = "success" if success else "scaling" if outcome is None else "error" if isinstance(outcome, Failed) else ""
+    return {
+        "status": word or "rejected",
+        "message": outcome_message(outcome, record.request),
+        "current_replicas": _current(record.request, snapshot) if success else {},
+        "decision_id": record.id,
+        "reason": reason_json(decision.reason) if isinstance(decision, Rejected) else None,
+        "plan": plan_json(decision.plan) if isinstance(decision, Approved) else [],
+        "operation_id": record.operation,
+    }
+
+
+def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
+    """Return the sentence that says how it ended."""
+    name = request.participant.name
+    match outcome:
+        case None:
+            return f"Scaling {name}: approved, and not finished yet"
+        case Succeeded(plan):
+            return f"Scaled {name} successfully" if plan.steps else f"unchanged: {name} is as asked"
+        case Rejected():
+            return explain(outcome, participant=request.participant)
+        case Failed(problem, done):
+            landed = f"; applied before: {_changes(step.changes for step in done)}" if done else "; nothing was applied"
+            return f"Scaling {name} failed: {problem}{landed}"
+        case _:
+            assert_never(outcome)
+
+
+def _request_json(request: ScaleRequest) -> Json:
+    targets = [{"role": target.role.value, "replicas": target.replicas} for target in request.targets]
+    return {"participant": str(request.participant), "targets": targets}
+
+
+def _decided_json(decision: Decision) -> Json:
+    match decision:
+        case Approved(plan, totals):
+            found: Json = {"reason": None, "plan": plan_json(plan), "total_after": totals.charged}
+        case Rejected(reason):
+            found = {"reason": reason_json(reason), "plan": [], "total_after": None}
+        case _:
+            assert_never(decision)
+    return {"status": status(decision), **found}
+
+
+def _current(request: ScaleRequest, snapshot: Snapshot) -> dict[str, int]:
+    """Return the replicas of the participant's pools, by the role that it asks by."""
+    deployment = snapshot.deployment(request.participant)
+    current = {pool.key.role.value: pool.replicas for pool in (deployment.pools if deployment else ())}
+    for target in request.targets:
+        pool = snapshot.answering(request.participant, target.role)
+        if pool is not None and pool.key.role is Role.WORKER:
+            current[target.role.value] = current.pop(Role.WORKER.value, pool.replicas)
+    return current
+
+
+def _changes(steps: Iterable[Sequence[Change]]) -> str:
+    return ", ".join(f"{change.pool} {change.before} to {change.after}" for changes in steps for change in changes)
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON has
+    match value:
+        case ParticipantId():
+            return str(value)
+        case PoolKey(participant, role):
+            return {"participant": str(participant), "role": role.value}
+        case Change(pool, before, after):
+            return {**_plain(pool), "before": before, "after": after}
+        case Nearest(own, partners):
+            return {"own": _plain(own), "partners": _plain(partners)}
+        case tuple():
+            return [_plain(one) for one in value]
+        case _:
+            return value
+
+
+def _names(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind))
