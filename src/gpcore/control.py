@@ -37,7 +37,7 @@ from gpcore.events import (
 from gpcore.indexes import Index
 from gpcore.intents import Intent, Intents
 from gpcore.management import Management
-from gpcore.operations import Operation, needed, outdated, promised, shown
+from gpcore.operations import Operation, needed, outdated, overtaken, promised, shown
 from gpcore.plans import Step
 from gpcore.policy import Policy, decide, resolve, violation
 from gpcore.pools import Deployment, PoolKey, Snapshot, Totals
@@ -266,7 +266,7 @@ def _sendable(state: State, operation: Operation) -> tuple[Step, ...]:
     releases = tuple(one for one in operation.waiting if not one.acquires)
     if releases:
         return releases
-    released = all(one.acquires for one in (*operation.sent, *operation.unsure))
+    released = all(one.acquires for one in (*operation.sent, *operation.unsure, *operation.landed))
     return operation.waiting if released and not state.stale and _fits(state, operation) else ()
 
 
@@ -303,8 +303,8 @@ def _step_applied(state: State, event: StepApplied) -> Transition:
     operation = _settle(state, event)
     if operation is None:
         return Transition(state)
-    operation = attrs.evolve(operation, done=(*operation.done, event.step))
-    return _advance(_with_operation(state, operation), operation.id)
+    operation = attrs.evolve(operation, landed=(*operation.landed, event.step))
+    return _look(_with_operation(state, operation), [operation.id])
 
 
 def _step_refused(state: State, event: StepRefused) -> Transition:
@@ -404,13 +404,16 @@ def _look(state: State, operations: Iterable[str]) -> Transition:
 
 
 def _confirmed(state: State, key: str) -> State:
-    """Take the steps of unknown outcome that the cluster now shows for applied."""
+    """Take for done what the cluster shows: landed steps, and those of unknown outcome that have landed."""
     operation = state.operations.get(key)
-    landed = tuple(one for one in (operation.unsure if operation else ()) if shown(one, _view(state)))
-    if operation is None or not landed:
+    if operation is None or not (operation.landed or operation.unsure):
         return state
-    unsure = tuple(one for one in operation.unsure if one not in landed)
-    return _with_operation(state, attrs.evolve(operation, unsure=unsure, done=operation.done + landed))
+    snapshot = _view(state)
+    unsure = tuple(one for one in operation.unsure if not shown(one, snapshot))
+    landed = tuple(one for one in operation.landed if not overtaken(one, snapshot))
+    seen = tuple(one for one in (*operation.landed, *operation.unsure) if one not in (*landed, *unsure))
+    confirmed = attrs.evolve(operation, unsure=unsure, landed=landed, done=(*operation.done, *seen))
+    return _with_operation(state, confirmed) if seen else state
 
 
 def _went_stale(state: State, _: Stale) -> Transition:

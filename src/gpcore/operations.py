@@ -14,7 +14,10 @@ from gpcore.requests import ScaleRequest
 
 @attrs.frozen
 class Operation:
-    """An approved plan on its way: what was not begun, what is sent, what nobody knows of, what is applied.
+    """An approved plan on its way.
+
+    Its steps: *waiting* are not begun, *sent* not answered, *unsure* of unknown outcome, *landed* accepted but not
+    seen yet, and *done* seen.
 
     *excess* are the GPUs by which the fleet was above the ceiling when it was approved; *waiters* are the requests
     that are answered when it ends; *problem* is what went wrong, after which nothing more is begun.
@@ -27,6 +30,7 @@ class Operation:
     waiting: tuple[Step, ...]
     sent: tuple[Step, ...] = ()
     unsure: tuple[Step, ...] = ()
+    landed: tuple[Step, ...] = ()
     done: tuple[Step, ...] = ()
     excess: int = 0
     problem: str | None = None
@@ -35,8 +39,8 @@ class Operation:
 
     @property
     def unfinished(self) -> bool:
-        """Say whether something that was begun may still land."""
-        return bool(self.sent or self.unsure)
+        """Say whether something that was begun has not been seen yet."""
+        return bool(self.sent or self.unsure or self.landed)
 
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
         """Say whether all that is *asked* is what this operation does."""
@@ -70,6 +74,14 @@ def shown(step: Step, snapshot: Snapshot) -> bool:
     return all(
         pool is not None and pool.replicas == change.after and pool.authority == change.authority
         for pool, change in pools
+    )
+
+
+def overtaken(landed: Step, snapshot: Snapshot) -> bool:
+    """Say whether no pool of a *landed* step is seen as it was before it, whoever has changed it since."""
+    pools = [(snapshot.pool(change.pool), change) for change in landed.changes]
+    return all(
+        pool is None or pool.replicas != change.before or pool.authority != change.authority for pool, change in pools
     )
 
 
