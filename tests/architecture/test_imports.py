@@ -100,7 +100,7 @@ from importlib.machinery import PathFinder
 absent = set(json.loads(sys.argv[1]))
 class Present(PathFinder):
     @classmethod
-    def find_spec(cls, name, path=None, target=None):  # finds nothing, as if not installed: libraries ask and go without
+    def find_spec(cls, name, path=None, target=None):  # as if not installed: libraries ask, and do without
         return None if name.partition(".")[0] in absent else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Present
 for module in sys.argv[2:]:
