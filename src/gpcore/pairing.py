@@ -95,7 +95,7 @@ class Market:
     own: tuple[Candidate, ...]
     shelves: Mapping[int, Shelf]
     units: Mapping[int, int]
-    home: Deployment
+    home: str
 
     @classmethod
     def of(
@@ -109,7 +109,7 @@ class Market:
             if candidate.pool in asked:
                 units[candidate.gpus] -= candidate.replicas
         own = tuple(sorted(one for one in at_home if one.pool not in asked))
-        return cls(own, shelves, {gpus: n for gpus, n in units.items() if n}, home)
+        return cls(own, shelves, {gpus: n for gpus, n in units.items() if n}, str(home.id))
 
     @property
     def offer(self) -> int:
@@ -196,7 +196,7 @@ class Market:
         return min(firsts, default=None)
 
     def _other(self, candidate: Candidate) -> bool:
-        return candidate.pool.participant != self.home.id
+        return candidate.order[0] != self.home
 
     def _several(self, gpus: int, demand: int) -> Shares | None:
         """Return the fewest others that together move exactly *gpus*."""

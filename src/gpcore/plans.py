@@ -60,7 +60,7 @@ class Step:
     @property
     def gpus(self) -> int:
         """Return the GPUs acquired by the whole step, negative for a release."""
-        return sum(change.gpus for change in self.changes)
+        return sum([change.gpus for change in self.changes])
 
     @property
     def acquires(self) -> bool:
@@ -87,9 +87,9 @@ class Plan:
     @property
     def changes(self) -> tuple[Change, ...]:
         """Return every change, in order."""
-        return tuple(change for step in self.steps for change in step.changes)
+        return tuple([change for step in self.steps for change in step.changes])
 
     @property
     def afters(self) -> dict[PoolKey, int]:
         """Return the replicas of each changed pool when all is done."""
-        return {change.pool: change.after for change in self.changes}
+        return {change.pool: change.after for step in self.steps for change in step.changes}

@@ -182,9 +182,9 @@ class _Case:
         """Return who may help: pools that wish the opposite of what *moves* do as a whole."""
         net = sum(move.gpus for move in moves)
         opposite = RELEASE if net > 0 else ACQUIRE
-        home = self.snapshot.deployment(self.participant) or Deployment(self.participant)
-        if net == 0 or opposite != gap.direction:
-            return Market((), {}, {}, home)
+        home = self.snapshot.deployment(self.participant)
+        if home is None or net == 0 or opposite != gap.direction:
+            return Market((), {}, {}, "")
         return Market.of(self.intents, self.snapshot, home=home, asked=self.asked, way=opposite)
 
     def _partners(self, shares: Shares, direction: int) -> tuple[_Move, ...]:

@@ -212,7 +212,7 @@ class Deployment:
         roles = set()
         problems = [] if (self.fixed_gpus or 0) >= 0 else [f"fixed GPUs must be at least 0: {self.fixed_gpus}"]
         for pool in self.pools:
-            if pool.key.participant != self.id:
+            if pool.key.participant is not self.id and pool.key.participant != self.id:
                 problems.append(f"{self.id} cannot hold the pool {pool.key}")
             if pool.key.role in roles:
                 problems.append(f"{self.id} has two pools of role {pool.key.role.value}")
