@@ -1,0 +1,207 @@
+"""Follow one kind of object in one namespace: list, watch, and list again when in doubt.
+
+Rules of this file: a list is taken in whole or not at all. A watch that ends is resumed where it stood; whatever else
+goes wrong (an expired version, a line that is not understood, no connection) makes the view uncertain until the next
+whole list. Time and chance come in as arguments.
+"""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import msgspec
+
+from gpadapters.kubernetes.catalogue import OK, Catalogue, refusal
+from gpadapters.kubernetes.schema import Bookmark, Change, Page, decode
+from gpadapters.kubernetes.session import Answer, LostError, Session, path_of
+from gpadapters.kubernetes.tracks import Track, Tracked
+from gpcore.errors import ObserveError
+from gpcore.pools import ParticipantId
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Tracked)
+
+_INSTANT_S = 1.0
+
+
+@attrs.frozen
+class Pace:
+    """How often, and how long, things are tried.
+
+    Every *relist_s* the cluster is listed as a whole, which repairs what a watch has missed without a sign. A watch
+    that says nothing for *grace_s* after its time is over is half open. Faults are waited out for *backoff_s*, each
+    time twice as long up to *backoff_max_s*, between half and one and a half of it.
+    """
+
+    relist_s: float = 60.0
+    watch_s: float = 290.0
+    grace_s: float = 10.0
+    backoff_s: float = 0.8
+    backoff_max_s: float = 30.0
+    page: int = 500
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: random.Random = attrs.field(factory=random.Random)
+
+    def pause_s(self, tries: int) -> float:
+        """Return how long to wait after *tries* faults in a row."""
+        longest: float = min(self.backoff_s * 2.0 ** min(tries - 1, 30), self.backoff_max_s)
+        return longest * self.chance.uniform(0.5, 1.5)
+
+
+@attrs.frozen
+class Kind(Generic[T]):
+    """One kind of object. *absent* says what it means that the server serves none; None: there simply are none."""
+
+    plural: str
+    read: Callable[[bytes | msgspec.Raw], T]
+    absent: str | None = None
+
+
+class Listener(Protocol):
+    """What a follower tells."""
+
+    def changed(self, participants: set[ParticipantId]) -> None:
+        """Take note that something of *participants* changed."""
+
+    def followed(self) -> None:
+        """Take note that a whole list was taken in."""
+
+    def lost(self) -> None:
+        """Take note that something may have been missed."""
+
+
+class Follower(Generic[T]):
+    """Follow the objects of *kind* in *namespace* into *track*."""
+
+    def __init__(
+        self,
+        kind: Kind[T],
+        track: Track[T],
+        *,
+        namespace: str,
+        session: Session,
+        catalogue: Catalogue,
+        listener: Listener,
+        pace: Pace,
+    ) -> None:
+        self.name = f"{kind.plural} in namespace {namespace}"
+        self._kind, self._track, self._namespace = kind, track, namespace
+        self._session, self._catalogue, self._listener, self._pace = session, catalogue, listener, pace
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget how far it was."""
+        self.current = False  # whether a whole list was taken in and nothing was lost since
+        self.problem: str | None = None  # why not
+        self.contact = self._pace.clock()  # when the server was last heard of
+        self._version = ""
+        self._due = 0.0
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        tries = 0
+        while True:
+            began = self._pace.clock()
+            try:
+                served = await self._list()
+                await (self._watch() if served else self._pace.sleep(self._pace.relist_s))
+            except (ObserveError, LostError, ValueError) as fault:
+                tries = 1 if self._pace.clock() - began > self._pace.grace_s else tries + 1
+                self._lose(str(fault))
+                await self._pace.sleep(self._pace.pause_s(tries))
+
+    async def _list(self) -> bool:
+        """Take in everything there is, and say whether there is something to watch."""
+        served = await self._catalogue.find(self._kind.plural)
+        if not served and self._kind.absent is not None:
+            raise ObserveError(self._kind.absent)
+        objects = await self._pages() if served else []
+        self._due = self._pace.clock() + self._pace.relist_s
+        self._listener.changed(self._track.listed(self._namespace, objects))
+        if self.problem is not None:
+            log.info("following %s again", self.name)
+        self.current, self.problem = True, None
+        self._listener.followed()
+        return served
+
+    async def _pages(self) -> list[T]:
+        objects: list[T] = []
+        query: dict[str, str | int] = {"limit": self._pace.page}
+        while True:
+            answer = _granted(await self._session.request("GET", self._path(query)))
+            self.contact = self._pace.clock()
+            page = decode(Page, answer.body)
+            objects += map(self._kind.read, page.items or ())
+            if not page.metadata.continue_:
+                self._version = page.metadata.resource_version
+                return objects
+            query["continue"] = page.metadata.continue_
+
+    async def _watch(self) -> None:
+        """Watch, on as many connections as it takes, until the next list is due."""
+        while (left := self._due - self._pace.clock()) > 0:
+            began = self._pace.clock()
+            heard = await self._stream(math.ceil(min(left, self._pace.watch_s)))
+            if not heard and self._pace.clock() - began < _INSTANT_S:
+                await self._pace.sleep(self._pace.pause_s(1))  # a server that closes at once would keep us busy
+
+    async def _stream(self, seconds: int) -> bool:
+        """Take in what one connection delivers, and say whether it was anything."""
+        heard = opened = False
+        query: dict[str, str | int] = {
+            "watch": 1,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": seconds,
+            "resourceVersion": self._version,
+        }
+        try:
+            async with self._session.lines(self._path(query), timeout_s=seconds + self._pace.grace_s) as (head, lines):
+                _granted(head)
+                opened = True
+                self.contact = self._pace.clock()
+                async for line in lines:
+                    self.contact = self._pace.clock()
+                    if line:
+                        self._take(line)
+                        heard = True
+        except LostError:
+            if not opened:
+                raise
+        return heard
+
+    def _take(self, line: bytes) -> None:
+        change = decode(Change, line)
+        match change.type:
+            case "BOOKMARK":
+                self._version = decode(Bookmark, change.object).metadata.resource_version
+            case "ADDED" | "MODIFIED" | "DELETED":
+                obj = self._kind.read(change.object)
+                learn = self._track.removed if change.type == "DELETED" else self._track.seen
+                self._version = obj.identity.version
+                self._listener.changed(learn(obj))
+            case "ERROR":
+                raise ObserveError(refusal(Answer(OK, bytes(change.object))).message)
+            case _:
+                raise ValueError(f"an event of a type that is not known: {change.type[:80]!a}")
+
+    def _lose(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("cannot follow %s: %s", self.name, problem)
+        self.current, self.problem = False, problem
+        self._listener.lost()
+
+    def _path(self, query: dict[str, str | int]) -> str:
+        return path_of(self._catalogue.path(self._kind.plural, self._namespace), **query)
+
+
+def _granted(answer: Answer) -> Answer:
+    if answer.status != OK:
+        raise ObserveError(refusal(answer).message)
+    return answer

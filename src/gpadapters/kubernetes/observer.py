@@ -1,0 +1,109 @@
+"""Observe the deployments of some Kubernetes namespaces.
+
+Rules of this file: the view is whole when every follower has listed, and certain until one of them has lost its
+thread. What is shown, and in which words, is the cache's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from gpadapters.kubernetes.cache import Cache
+from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS, VERSIONS, Catalogue
+from gpadapters.kubernetes.following import Follower, Kind, Pace
+from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
+from gpadapters.kubernetes.session import Session
+from gpcore.pools import ParticipantId
+from gpcore.ports import Observation
+
+_ABSENT = f"the server has no {GRAPHS} of nvidia.com, neither {' nor '.join(VERSIONS)}; is Dynamo installed?"
+_GRAPHS: Kind[Graph] = Kind(GRAPHS, read_graph, _ABSENT)
+_ADAPTERS: Kind[Adapter] = Kind(ADAPTERS, read_adapter)
+
+
+class KubernetesObserver:
+    """Implements `gpcore.ports.Observer` for the API server of *session*."""
+
+    def __init__(
+        self,
+        session: Session,
+        cache: Cache,
+        *,
+        catalogue: Catalogue,
+        namespaces: Sequence[str],
+        pace: Pace,
+    ) -> None:
+        self._cache = cache
+        self._pace = pace
+        self._certain = False
+        self._followers: list[Follower[Any]] = []
+        for namespace in dict.fromkeys(namespaces):
+            for kind, track in ((_GRAPHS, cache.graphs), (_ADAPTERS, cache.adapters)):
+                follower: Follower[Any] = Follower(
+                    kind,
+                    track,
+                    namespace=namespace,
+                    session=session,
+                    catalogue=catalogue,
+                    listener=self,
+                    pace=pace,
+                )
+                self._followers.append(follower)
+
+    @property
+    def problem(self) -> str | None:
+        """Return what keeps the cluster from being followed, or None where nothing does."""
+        return next((f"{one.name}: {one.problem}" for one in self._followers if one.problem is not None), None)
+
+    @property
+    def watch_age_s(self) -> float:
+        """Return the seconds since the API server was last heard of, by the follower that waits longest.
+
+        Where nothing changes it is heard of about once a minute.
+        """
+        now = self._pace.clock()
+        return now - min((one.contact for one in self._followers), default=now)
+
+    async def observe(self) -> AsyncIterator[Observation]:
+        """Yield a whole list, then each change; see the port."""
+        self._cache.feed.open()
+        self._begin()
+        tasks = [asyncio.create_task(self._guarded(one), name=f"follow {one.name}") for one in self._followers]
+        try:
+            async for observation in self._cache.feed.taken():
+                yield observation
+        finally:
+            self._cache.feed.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def changed(self, participants: set[ParticipantId]) -> None:
+        """Take note that a follower learned something of *participants*."""
+        self._cache.changed(participants)
+
+    def followed(self) -> None:
+        """Take note that a follower has taken in a whole list."""
+        if not self._certain and all(one.current for one in self._followers):
+            self._certain = True
+            self._cache.whole()
+
+    def lost(self) -> None:
+        """Take note that a follower may have missed something."""
+        if self._certain:
+            self._certain = False
+            self._cache.uncertain()
+
+    def _begin(self) -> None:
+        self._certain = False
+        self._cache.forget_shown()
+        for one in self._followers:
+            one.begin()
+        self.followed()  # of no namespace at all, everything is known
+
+    async def _guarded(self, follower: Follower[Any]) -> None:
+        try:
+            await follower.run()
+        except Exception as fault:
+            self._cache.feed.fail(fault)  # a mistake of ours: nobody may believe that all is well
+            raise
