@@ -4,13 +4,18 @@ Rules of this file: Protocols of one or two methods; the core never calls one. W
 in `gpcore.testing.checks`, which every adapter's tests and every fake run.
 """
 
-from collections.abc import AsyncIterator
+import enum
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
 import attrs
 
-from gpcore.events import Gone, Listed, Seen, Stale
-from gpcore.plans import Step
+from gpcore.control import State
+from gpcore.decisions import Decision
+from gpcore.events import Gone, Listed, Outcome, Seen, Stale
+from gpcore.plans import Change, Step
+from gpcore.records import DecisionRecord, OperationRecord
+from gpcore.requests import ScaleRequest
 
 Observation = Listed | Seen | Gone | Stale
 
@@ -58,4 +63,60 @@ class Executor(Protocol):
         All changes of the step or none. Before `Applied` is returned, and before `Refused` where the objects are not
         as the step says, the observer has shown how they are now.
         """
+        ...
+
+
+@attrs.frozen
+class Submission:
+    """A request that was taken in as *id*; awaiting *outcome* may be given up, and the operation goes on."""
+
+    id: str
+    outcome: Awaitable[Outcome]
+
+
+@attrs.frozen
+class TurnedAway:
+    """A request that was not looked at; *kind* is `overloaded` or `stopping`."""
+
+    kind: str
+
+
+class Readiness(enum.Enum):
+    """What became of replicas that were asked for."""
+
+    SERVING = "the replicas serve"
+    OVERTAKEN = "another change overtook them"
+    UNKNOWN = "nobody looks any more"
+
+
+class Planning(Protocol):
+    """What a server offers to its callers: the one port that is called from outside."""
+
+    @property
+    def state(self) -> State:
+        """Return all that is known now."""
+        ...
+
+    def submit(self, request: ScaleRequest) -> Submission | TurnedAway:
+        """Take *request* in; its decision is on record when this returns."""
+        ...
+
+    def preview(self, request: ScaleRequest) -> Decision:
+        """Return how *request* would be decided now, and change nothing."""
+        ...
+
+    async def readiness(self, changes: Sequence[Change]) -> Readiness:
+        """Return when the replicas of applied *changes* serve, or when that will not come any more."""
+        ...
+
+    def decision(self, key: str) -> DecisionRecord | None:
+        """Return the decision *key*, while it is remembered."""
+        ...
+
+    def decisions(self) -> Sequence[DecisionRecord]:
+        """Return the decisions that are remembered, the newest first."""
+        ...
+
+    def operation(self, key: str) -> OperationRecord | None:
+        """Return the operation *key*, while it is under way or remembered."""
         ...

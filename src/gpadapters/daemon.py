@@ -1,0 +1,315 @@
+"""The planner as a process: one inbox, one writer.
+
+Rules of this file: everything that happens is an event, `control.step` says what follows, and its effects are
+performed here. It all runs on one event loop and nothing between two awaits is shared, so there is no lock.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar, assert_never
+
+import attrs
+
+from gpcore.control import Rules, State, Transition, preview, step
+from gpcore.decisions import Decision
+from gpcore.events import (
+    Apply,
+    Decided,
+    Effect,
+    Event,
+    Failed,
+    Listed,
+    Outcome,
+    Reply,
+    Stale,
+    StepApplied,
+    StepRefused,
+    StepUnknown,
+    Submitted,
+    Ticked,
+)
+from gpcore.plans import Change
+from gpcore.pools import Pool, Snapshot
+from gpcore.ports import Applied, Executor, Observer, Readiness, Refused, Submission, TurnedAway, Unknown
+from gpcore.records import DecisionRecord, OperationRecord
+from gpcore.requests import ScaleRequest
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 1_024
+"""The most requests that may wait for an answer at once; one more is turned away."""
+
+REMEMBERED = 1_000
+"""How many decisions, and how many ended operations, are remembered."""
+
+TICK_S = 1.0
+RETRY_S = (0.25, 30.0)
+"""The first and the longest pause before the cluster is observed again after a failure."""
+
+Listener = Callable[[Event, Transition], None]
+"""Told of every event and what it led to, after its effects were begun."""
+
+
+@attrs.frozen
+class Clock:
+    """Tell the time: *monotonic* for what lasts, *wall* for records, and *sleep* to let it pass."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+def mint() -> str:
+    """Return a new short id, unique for all practical purposes."""
+    return f"d-{secrets.token_hex(6)}"
+
+
+class Planner:
+    """Decide requests on what *observer* shows, and carry the decisions out through *executor*.
+
+    Runs inside `async with planner.running()`; implements `gpcore.ports.Planning`.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        observer: Observer,
+        executor: Executor,
+        *,
+        clock: Clock | None = None,
+        ids: Callable[[], str] = mint,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self._state = State(rules)
+        self._observer = observer
+        self._executor = executor
+        self._clock = clock or Clock()
+        self._ids = ids
+        self._listeners = tuple(listeners)
+        self._inbox: deque[Event] = deque()
+        self._stepping = False
+        self._closed = False
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._watching: set[_Watch] = set()
+        self._applying: set[asyncio.Task[None]] = set()
+        self._decisions: dict[str, DecisionRecord] = {}
+        self._under_way: dict[str, OperationRecord] = {}
+        self._ended: dict[str, OperationRecord] = {}
+
+    @property
+    def state(self) -> State:
+        """Return all that is known now."""
+        return self._state
+
+    def submit(self, request: ScaleRequest) -> Submission | TurnedAway:
+        """Take *request* in; its decision is on record when this returns."""
+        if self._closed:
+            return TurnedAway("stopping")
+        if len(self._waiting) + len(self._watching) >= MAX_PENDING:
+            return TurnedAway("overloaded")
+        key = self._ids()
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = outcome
+        self.dispatch(Submitted(key, request, self._clock.monotonic()))
+        return Submission(key, outcome)
+
+    def preview(self, request: ScaleRequest) -> Decision:
+        """Return how *request* would be decided now, and change nothing."""
+        return preview(self._state, request, now=self._clock.monotonic())
+
+    async def readiness(self, changes: Sequence[Change]) -> Readiness:
+        """Return when the replicas of applied *changes* serve, or when that will not come any more."""
+        watch = _Watch(tuple(changes), asyncio.get_running_loop().create_future())
+        watch.look(self._state.snapshot or Snapshot())
+        self._watching.add(watch)
+        try:
+            return await watch.answer
+        finally:
+            self._watching.discard(watch)
+
+    def decision(self, key: str) -> DecisionRecord | None:
+        """Return the decision *key*, while it is remembered."""
+        return self._decisions.get(key)
+
+    def decisions(self) -> Sequence[DecisionRecord]:
+        """Return the decisions that are remembered, the newest first."""
+        return tuple(reversed(self._decisions.values()))
+
+    def operation(self, key: str) -> OperationRecord | None:
+        """Return the operation *key*, while it is under way or remembered."""
+        return self._under_way.get(key) or self._ended.get(key)
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, grace_s: float = 10.0) -> AsyncIterator["Planner"]:
+        """Follow the cluster and the clock while the body runs; then take nothing new, and let what is sent land.
+
+        What an operation has not begun when the time is up is left: the next planner finds the cluster as it is.
+        """
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
+        try:
+            yield self
+        finally:
+            self._closed = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    while self._applying:
+                        await asyncio.wait(self._applying)
+            left = [*tasks, *self._applying]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            self._leave()
+
+    def dispatch(self, event: Event) -> None:
+        """Let *event* happen, after those that are happening; all that follows at once has followed on return."""
+        self._inbox.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._inbox:
+                self._happen(self._inbox.popleft())
+        finally:
+            self._stepping = False
+
+    def _happen(self, event: Event) -> None:
+        try:
+            transition = step(self._state, event)
+        except Exception:
+            log.exception("an event was dropped", extra={"gp_event": type(event).__name__})
+            transition = Transition(self._state, _apology(event))
+        self._state = transition.state
+        for effect in transition.effects:
+            self._perform(effect)
+        if self._watching:
+            snapshot = self._state.snapshot or Snapshot()
+            for watch in self._watching:
+                watch.look(snapshot)
+        for listener in self._listeners:
+            self._tell(listener, event, transition)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Decided():
+                self._record(effect)
+            case Apply():
+                task = asyncio.create_task(self._apply(effect))
+                self._applying.add(task)
+                task.add_done_callback(self._applying.discard)
+            case Reply(key, outcome):
+                self._end(key, outcome)
+                _resolve(self._waiting.pop(key, None), outcome)
+            case _:
+                assert_never(effect)
+
+    def _record(self, decided: Decided) -> None:
+        """Remember what was decided; a request that is decided anew keeps its place."""
+        at = self._clock.wall()
+        record = DecisionRecord(decided.id, at, decided.request, decided.decision, decided.operation)
+        _remember(self._decisions, decided.id, record)
+        operation = self._state.operations.get(decided.id)
+        if operation is not None:
+            began_at = self._under_way[decided.id].began_at if decided.id in self._under_way else at
+            self._under_way[decided.id] = OperationRecord(decided.id, decided.request, operation.plan, began_at)
+
+    def _end(self, key: str, outcome: Outcome) -> None:
+        record = self._under_way.pop(key, None)
+        if record is not None:
+            _remember(self._ended, key, attrs.evolve(record, ended_at=self._clock.wall(), outcome=outcome))
+
+    def _tell(self, listener: Listener, event: Event, transition: Transition) -> None:
+        try:
+            listener(event, transition)
+        except Exception:
+            log.exception("a listener failed", extra={"gp_event": type(event).__name__})
+
+    async def _apply(self, effect: Apply) -> None:
+        """Write one step and say how it went; a failure that nobody foresaw may have left anything behind."""
+        key, one = effect.operation, effect.step
+        try:
+            answer = await self._executor.apply(one)
+        except Exception as exc:
+            log.exception("a step failed", extra={"gp_operation": key})
+            answer = Unknown(f"{type(exc).__name__}: {exc}")
+        match answer:
+            case Applied():
+                self.dispatch(StepApplied(key, one))
+            case Refused(detail):
+                self.dispatch(StepRefused(key, one, detail))
+            case Unknown(detail):
+                self.dispatch(StepUnknown(key, one, detail))
+            case _:
+                assert_never(answer)
+
+    async def _follow(self) -> None:
+        """Observe for ever; after a failure nothing may grow until the cluster was listed again."""
+        first, longest = RETRY_S
+        pause_s = first
+        while True:
+            try:
+                async for observation in self._observer.observe():
+                    self.dispatch(observation)
+                    pause_s = first if isinstance(observation, Listed) else pause_s
+                log.warning("observing ended; beginning anew in %g s", pause_s)
+            except Exception:
+                log.exception("observing failed; beginning anew in %g s", pause_s)
+            self.dispatch(Stale())
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest)
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_S)
+            self.dispatch(Ticked(self._clock.monotonic()))
+
+    def _leave(self) -> None:
+        """Tell those who still wait that nobody will see the end."""
+        for key in tuple(self._waiting):
+            _resolve(self._waiting.pop(key), Failed("the planner stopped before the end"))
+        for watch in tuple(self._watching):
+            _resolve(watch.answer, Readiness.UNKNOWN)
+
+
+@attrs.frozen(eq=False)
+class _Watch:
+    """Somebody who waits for the replicas of *changes* to serve."""
+
+    changes: tuple[Change, ...]
+    answer: asyncio.Future[Readiness]
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Answer if all of them serve in *snapshot*, or if one never will."""
+        pools = [snapshot.pool(change.pool) for change in self.changes]
+        pairs = [(pool, change) for pool, change in zip(pools, self.changes, strict=True) if pool is not None]
+        if len(pairs) < len(pools) or any(_overtaken(pool, change) for pool, change in pairs):
+            _resolve(self.answer, Readiness.OVERTAKEN)
+        elif all(pool.ready >= change.after >= pool.present for pool, change in pairs):
+            _resolve(self.answer, Readiness.SERVING)
+
+
+def _overtaken(pool: Pool, change: Change) -> bool:
+    return pool.authority != change.authority or pool.replicas != change.after
+
+
+def _resolve(future: asyncio.Future[T] | None, value: T) -> None:
+    """Answer whoever still waits; one who has given up needs none."""
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _remember(ring: dict[str, T], key: str, value: T) -> None:
+    ring[key] = value
+    if len(ring) > REMEMBERED:
+        del ring[next(iter(ring))]
+
+
+def _apology(event: Event) -> tuple[Effect, ...]:
+    """Return the answer to whoever waits for an event that could not be dealt with."""
+    return (Reply(event.id, Failed("an internal error; see the log")),) if isinstance(event, Submitted) else ()
