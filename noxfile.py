@@ -121,9 +121,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Answer the questions of benchmarks/, all of them or those named."""
-    for question in session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py")):
-        _run(session, "python", question)
+    """Answer the questions of benchmarks/, all of them or those named, beside the peer where it can be installed."""
+    _run(session, "python", "-m", "benchmarks._peer")
+    for question in session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[!_]*.py")):
+        _run(session, "python", "-m", f"benchmarks.{question}")
 
 
 @nox.session
