@@ -146,6 +146,10 @@ class Planner:
         """Return the operation *key*, while it is under way or remembered."""
         return self._under_way.get(key) or self._ended.get(key)
 
+    def operations(self) -> Sequence[OperationRecord]:
+        """Return the operations that are under way or remembered, the newest first."""
+        return tuple(reversed((*self._ended.values(), *self._under_way.values())))
+
     @contextlib.asynccontextmanager
     async def running(self, *, grace_s: float = 10.0) -> AsyncIterator["Planner"]:
         """Follow the cluster and the clock while the body runs; then take nothing new, and let what is sent land.

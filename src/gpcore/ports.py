@@ -120,3 +120,7 @@ class Planning(Protocol):
     def operation(self, key: str) -> OperationRecord | None:
         """Return the operation *key*, while it is under way or remembered."""
         ...
+
+    def operations(self) -> Sequence[OperationRecord]:
+        """Return the operations that are under way or remembered, the newest first."""
+        ...

@@ -10,6 +10,7 @@ from gpcore.wire.answers import (
     pool_json,
     pools_json,
     reason_json,
+    scale_request_json,
     scale_response,
     status,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "pools_json",
     "reason_json",
     "scale_request",
+    "scale_request_json",
     "scale_response",
     "scenario",
     "status",

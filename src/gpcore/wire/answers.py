@@ -115,6 +115,24 @@ def operation_json(record: OperationRecord) -> Json:
     }
 
 
+def scale_request_json(request: ScaleRequest) -> Json:
+    """Return *request* in the peer's form, which `scale_request` reads."""
+    return {
+        "caller_namespace": str(request.caller),
+        "graph_deployment_name": request.participant.name,
+        "k8s_namespace": request.participant.namespace,
+        "target_replicas": [
+            {
+                "sub_component_type": target.role.value,
+                "component_name": target.component,
+                "desired_replicas": target.replicas,
+            }
+            for target in request.targets
+        ],
+        "blocking": request.blocking,
+    }
+
+
 def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Snapshot) -> Json:
     """Return the peer's answer to the request of *record*, with our fields added; *outcome* None: not ended yet."""
     decision = outcome if isinstance(outcome, Rejected) else record.decision

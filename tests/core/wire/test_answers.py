@@ -130,3 +130,8 @@ def test_a_generic_worker_answers_by_the_role_that_it_is_asked_by() -> None:
     record = DecisionRecord("d-1", 12.5, request, Approved(Plan(), Totals(18, 18)))
     assert wire.scale_response(record, Succeeded(Plan()), snapshot())["current_replicas"] == {"prefill": 6, "decode": 3}
     assert wire.scale_response(record, Succeeded(Plan()), Snapshot())["current_replicas"] == {}
+
+
+def test_a_request_is_written_as_it_is_read() -> None:
+    request = ScaleRequest(Claimed("ns-a"), A, (Target(Role.DECODE, 3, "x"), Target(Role.PREFILL, 0)), blocking=True)
+    assert wire.scale_request(wire.loads(wire.dumps(wire.scale_request_json(request)))) == request

@@ -1,0 +1,338 @@
+"""The planner's HTTP API.
+
+Rules of this file: bytes in, `wire` and the planner in between, bytes out; no `if` about budgets. Whatever goes
+wrong is answered by its kind from the table of codes, in one shape, without a trace of how it is made.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import attrs
+from aiohttp import web
+
+from gpadapters.http.codes import CODES
+from gpadapters.http.openapi import document as openapi_document
+from gpcore import wire
+from gpcore.decisions import Rejected
+from gpcore.errors import ConfigError, InvalidError, MalformedError
+from gpcore.events import Failed, Outcome, Succeeded
+from gpcore.pools import Snapshot
+from gpcore.ports import Planning, Readiness, TurnedAway
+from gpcore.requests import ScaleRequest
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024
+KEEP_ALIVE_S = 10.0
+MAX_LISTED = 1_000
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refused = Callable[[str, str], None]
+"""Told of the kind and the message of each request that was refused before the planner saw it."""
+
+
+def _nobody(_kind: str, _message: str) -> None:
+    pass
+
+
+@attrs.frozen
+class Waits:
+    """How long to wait, in seconds: for a body, before answering `scaling`, and for replicas where a caller blocks."""
+
+    body_s: float = 10.0
+    answer_s: float = 3.0
+    blocking_s: float = 1_800.0
+
+
+_PATIENT = Waits()
+
+
+@attrs.frozen
+class Listen:
+    """Where to listen. Nobody vouches for callers yet, so anything but this machine needs *insecure_no_auth*."""
+
+    host: str = "127.0.0.1"
+    port: int = attrs.field(default=8080)
+    insecure_no_auth: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.port <= 65_535:  # noqa: PLR2004 - what a port is
+            problems.append(f"port must be between 0 and 65535: {self.port}")
+        if not (self.insecure_no_auth or self.local):
+            problems.append(
+                f"{self.host} can be reached from other machines and callers are not authenticated: "
+                "listen on 127.0.0.1, or say --insecure-no-auth"
+            )
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def local(self) -> bool:
+        """Say whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return False
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    planner: Planning,
+    listen: Listen,
+    *,
+    version: str = "0",
+    metrics: Callable[[], bytes] = bytes,
+    refused: Refused = _nobody,
+    waits: Waits = _PATIENT,
+) -> AsyncIterator[str]:
+    """Serve *planner* while the body runs; the address is what the body gets."""
+    if not listen.local:
+        log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
+    runner = web.AppRunner(
+        application(planner, version=version, metrics=metrics, refused=refused, waits=waits),
+        access_log=None,
+        auto_decompress=False,
+        handler_cancellation=True,
+        keepalive_timeout=KEEP_ALIVE_S,
+        lingering_time=1.0,
+        max_headers=64,
+        shutdown_timeout=5.0,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def application(
+    planner: Planning,
+    *,
+    version: str = "0",
+    metrics: Callable[[], bytes] = bytes,
+    refused: Refused = _nobody,
+    waits: Waits = _PATIENT,
+) -> web.Application:
+    """Return the API of *planner*; *metrics* gives the exposition, *version* is shown in the OpenAPI document."""
+    api = _Api(planner, metrics, refused, waits, wire.dumps(openapi_document(version)))
+    app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
+    app.add_routes(
+        [
+            web.post("/v1/scale", api.scale),
+            web.post("/v1/decide", api.decide),
+            web.get("/v1/pools", api.pools, allow_head=False),
+            web.get("/v1/budget", api.budget, allow_head=False),
+            web.get("/v1/decisions", api.decisions, allow_head=False),
+            web.get("/v1/decisions/{id}", api.decision, allow_head=False),
+            web.get("/v1/operations", api.operations, allow_head=False),
+            web.get("/v1/operations/{id}", api.operation, allow_head=False),
+            web.get("/healthz", api.healthz, allow_head=False),
+            web.get("/readyz", api.readyz, allow_head=False),
+            web.get("/metrics", api.metrics_page, allow_head=False),
+            web.get("/openapi.json", api.openapi, allow_head=False),
+        ]
+    )
+    return app
+
+
+class _RefusedError(Exception):
+    """A request that ends before the planner sees it, with the *kind* of its end."""
+
+    def __init__(self, kind: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.problems = tuple(problems)
+
+
+@attrs.frozen
+class _Api:
+    planner: Planning
+    metrics: Callable[[], bytes]
+    refused: Refused
+    waits: Waits
+    openapi_bytes: bytes
+
+    async def scale(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request)
+        taken = self.planner.submit(asked)
+        if isinstance(taken, TurnedAway):
+            raise _RefusedError(taken.kind)
+        first = self.planner.decision(taken.id)
+        if first is None:
+            raise _RefusedError("internal")
+        outcome = await self._outcome(taken.outcome, asked)
+        record = self.planner.decision(taken.id) or first
+        body = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
+        return _answer(_kind(outcome), body)
+
+    async def _asked(self, request: web.Request) -> ScaleRequest:
+        """Return the request that the body holds, read within its limits."""
+        if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise _RefusedError("encoding")
+        charset = (request.charset or "utf-8").lower()
+        if request.content_type != "application/json" or charset not in {"utf-8", "utf8"}:
+            raise _RefusedError("media_type")
+        if (request.content_length or 0) > MAX_BODY:
+            raise _RefusedError("body_too_large")
+        try:
+            async with asyncio.timeout(self.waits.body_s):
+                body = await request.read()
+        except web.HTTPRequestEntityTooLarge as exc:
+            raise _RefusedError("body_too_large") from exc
+        except TimeoutError as exc:
+            raise _RefusedError("body_timeout") from exc
+        return wire.scale_request(wire.loads(body))
+
+    async def _outcome(self, awaited: Awaitable[Outcome], asked: ScaleRequest) -> Outcome | None:
+        """Return how it ended, or None when that takes longer than the caller should wait."""
+        try:
+            async with asyncio.timeout(self.waits.blocking_s if asked.blocking else self.waits.answer_s):
+                outcome = await awaited
+                if asked.blocking and isinstance(outcome, Succeeded):
+                    own = [change for change in outcome.plan.changes if change.pool.participant == asked.participant]
+                    return None if await self.planner.readiness(own) is Readiness.UNKNOWN else outcome
+                return outcome
+        except TimeoutError:
+            return None
+
+    async def decide(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request)
+        decision = self.planner.preview(asked)
+        kind = decision.reason.kind if isinstance(decision, Rejected) else "success"
+        return _answer(kind, wire.decided_json(asked, decision))
+
+    async def pools(self, _: web.Request) -> web.Response:
+        return _json(wire.pools_json(self._snapshot()))
+
+    async def budget(self, _: web.Request) -> web.Response:
+        self._snapshot()
+        return _json(wire.budget_json(self.planner.state))
+
+    def _snapshot(self) -> Snapshot:
+        if self.planner.state.snapshot is None:
+            raise _RefusedError("not_ready")
+        return self.planner.state.snapshot
+
+    async def decisions(self, request: web.Request) -> web.Response:
+        records = self.planner.decisions()[: _limit(request)]
+        return _json({"decisions": [wire.decision_json(record) for record in records]})
+
+    async def decision(self, request: web.Request) -> web.Response:
+        record = self.planner.decision(request.match_info["id"])
+        if record is None:
+            raise _RefusedError("not_found", ["there is no such decision, or it is not remembered any more"])
+        return _json(wire.decision_json(record))
+
+    async def operations(self, request: web.Request) -> web.Response:
+        records = self.planner.operations()[: _limit(request)]
+        return _json({"operations": [wire.operation_json(record) for record in records]})
+
+    async def operation(self, request: web.Request) -> web.Response:
+        record = self.planner.operation(request.match_info["id"])
+        if record is None:
+            raise _RefusedError("not_found", ["there is no such operation, or it is not remembered any more"])
+        return _json(wire.operation_json(record))
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        state = self.planner.state
+        if not state.ready:
+            raise _RefusedError("not_ready")
+        return _json({"status": "ready"})
+
+    async def metrics_page(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.metrics(), headers={**_HEADERS, "Content-Type": _METRICS_TYPE})
+
+    async def openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.openapi_bytes, headers=_HEADERS, content_type="application/json")
+
+    @web.middleware
+    async def answer_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer whatever is raised by its kind; what nobody foresaw is logged here and nowhere shown."""
+        if "Upgrade" in request.headers:
+            return self._refuse("bad_request", ["this connection is not upgraded to anything"])
+        try:
+            return await handler(request)
+        except (_RefusedError, InvalidError, web.HTTPException) as exc:
+            response = self._refuse(*_kind_and_problems(exc))
+            if isinstance(exc, web.HTTPMethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
+            return response
+        except Exception:
+            log.exception("a request failed", extra={"gp_path": request.path[:256]})
+            return self._refuse("internal")
+
+    def _refuse(self, kind: str, problems: Sequence[str] = ()) -> web.Response:
+        code = CODES[kind]
+        message = "; ".join(problems) or code.meaning
+        self.refused(kind, message)
+        body = {"status": code.status, "message": message, "reason": {"kind": kind}, "problems": list(problems)}
+        response = _answer(kind, body)
+        if kind in _CLOSING:
+            response.force_close()
+        return response
+
+
+_CLOSING = {"body_timeout", "body_too_large", "bad_request", "stopping"}
+"""After these, what is left on the connection is not worth reading."""
+
+
+def _kind_and_problems(fault: _RefusedError | InvalidError | web.HTTPException) -> tuple[str, Sequence[str]]:
+    match fault:
+        case _RefusedError():
+            return fault.kind, fault.problems
+        case MalformedError():
+            return "malformed", fault.problems
+        case InvalidError():
+            return "invalid", fault.problems
+        case web.HTTPMethodNotAllowed():
+            return "method_not_allowed", ()
+        case web.HTTPNotFound():
+            return "not_found", ()
+        case _:
+            return "bad_request", (fault.reason,)
+
+
+def _limit(request: web.Request) -> int:
+    """Return how many records are asked for."""
+    text = request.query.get("limit", "100")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LISTED)) and 1 <= int(text) <= MAX_LISTED):
+        raise InvalidError([f"limit must be an integer between 1 and {MAX_LISTED}: {text[:80]!a}"])
+    return int(text)
+
+
+def _kind(outcome: Outcome | None) -> str:
+    match outcome:
+        case None:
+            return "scaling"
+        case Succeeded():
+            return "success"
+        case Failed():
+            return "failed"
+        case Rejected(reason):
+            return reason.kind
+
+
+def _answer(kind: str, body: wire.Json) -> web.Response:
+    """Return *body* with the code of *kind*, and its status where the body does not say success."""
+    code = CODES[kind]
+    response = _json(body if kind == "success" else {**body, "status": code.status}, status=code.http)
+    if code.retry_s is not None:
+        response.headers["Retry-After"] = str(code.retry_s)
+    return response
+
+
+def _json(body: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=wire.dumps(body), status=status, headers=_HEADERS, content_type="application/json")
