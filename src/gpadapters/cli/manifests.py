@@ -1,0 +1,127 @@
+"""`gpctl manifests`: what runs the planner in a cluster, as objects to apply.
+
+Rules of this file: the planner's flags are given as to `gpctl planner` and checked by the same code, so what would
+not start is not printed.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+from gpadapters.cli.options import OPTIONS, Settings, add_flags, settled
+from gpadapters.cli.readers import kubernetes_namespace, shown, switch
+from gpadapters.kubernetes.manifests import Values, planner
+from gpcore.errors import ConfigError, InvalidError
+
+_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+_NOT_IN_A_POD = {
+    "config": "there is no such file in the pod; give its settings as flags",
+    "context": "the pod has its own account",
+    "fleet": "the pod works on its cluster",
+    "insecure_no_auth": "it is always set, and visible in the Deployment, until callers are authenticated",
+    "kubeconfig": "the pod has its own account",
+    "listen": "the pod listens on every address of its own; --port says on which port",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run `gpctl manifests`."""
+    given = _parser().parse_args(arguments)
+    objects = planner(_values(given))
+    sys.stdout.write(_as_json(objects) if given.output == "json" else _as_yaml(objects))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="gpctl manifests planner",
+        usage="gpctl manifests planner [--namespace NAME] [--image IMAGE] [-o yaml|json] [the planner's flags]",
+        description="Print what runs the planner in a cluster: ServiceAccount, Role and RoleBinding (one pair for "
+        "each Kubernetes namespace that it watches), Deployment, Service, NetworkPolicy.",
+        epilog="Apply with: gpctl manifests planner ... | kubectl apply -f -",
+        allow_abbrev=False,
+    )
+    made.add_argument("what", choices=["planner"], help="what to run")
+    made.add_argument("--name", default="global-planner", help="name of every object (default: global-planner)")
+    made.add_argument("--namespace", "-n", default="default", help="where it runs (default: default)")
+    made.add_argument("--image", default=f"gpcore:{version('gpcore')}", help="image with gpctl (default: %(default)s)")
+    made.add_argument("--port", type=int, default=8080, help="port of the HTTP API (default: 8080)")
+    made.add_argument(
+        "--allow-namespaces",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="namespaces whose every pod may connect, as where Prometheus runs; Dynamo's planners always may",
+    )
+    made.add_argument("--output", "-o", choices=["yaml", "json"], default="yaml", help="(default: yaml)")
+    add_flags(made)
+    return made
+
+
+def _values(given: argparse.Namespace) -> Values:
+    problems = list(_problems(given))
+    settings: Settings | None = None
+    try:
+        settings = settled(given, environ={"POD_NAMESPACE": given.namespace})
+    except ConfigError as exc:
+        problems += exc.problems
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return Values(
+        name=given.name,
+        namespace=given.namespace,
+        image=given.image,
+        version=version("gpcore"),
+        port=given.port,
+        watched=settings.namespaces or (given.namespace,),
+        allowed=tuple(given.allow_namespaces),
+        arguments=tuple(_arguments(given)),
+    )
+
+
+def _problems(given: argparse.Namespace) -> Iterator[str]:
+    """Yield what is wrong with the flags that are not the planner's, and those of the planner that a pod has not."""
+    for name, why in _NOT_IN_A_POD.items():
+        if getattr(given, name):
+            yield f"--{name.replace('_', '-')} is not for manifests: {why}"
+    if given.environment == ["memory"]:
+        yield "--environment memory is not for manifests: the pod works on its cluster"
+    if not 0 < given.port < 1 << 16:
+        yield f"--port must be 1 to 65535: {given.port}"
+    for flag, name in [
+        ("--namespace", given.namespace),
+        *(("--allow-namespaces", name) for name in given.allow_namespaces),
+    ]:
+        try:
+            kubernetes_namespace(name)
+        except InvalidError as exc:
+            yield from (f"{flag}: {problem}" for problem in exc.problems)
+    if not _SERVICE_NAME.fullmatch(given.name):
+        yield f"--name must be at most 63 of a-z, 0-9 and '-', beginning with a letter: {shown(given.name)}"
+
+
+def _arguments(given: argparse.Namespace) -> Iterator[str]:
+    """Yield the planner's flags as they were given."""
+    for option in OPTIONS:
+        for value in getattr(given, option.name.replace("-", "_")) or []:
+            yield option.flag
+            if option.nargs is not None:
+                yield from value
+            elif option.read is not switch:
+                yield value
+
+
+def _as_json(objects: list[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2) + "\n"
+
+
+def _as_yaml(objects: list[dict[str, Any]]) -> str:
+    import yaml  # noqa: PLC0415 (JSON needs nothing but Python)
+
+    text: str = yaml.safe_dump_all(objects, explicit_start=True, sort_keys=False, width=120)
+    return text

@@ -1,0 +1,105 @@
+"""`gpctl planner`: the daemon, put together.
+
+Rules of this file: it chooses the adapters and connects them; what they do is theirs. An adapter that was not chosen
+is not imported.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import attrs
+
+from gpadapters.cli.logs import set_up
+from gpadapters.cli.options import Settings, settings
+from gpadapters.daemon import Planner
+from gpadapters.http.server import Listen, serve
+from gpcore.control import Transition
+from gpcore.errors import ConfigError, PortError
+from gpcore.events import Event
+from gpcore.pools import Snapshot
+from gpcore.ports import Executor, Observer
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Run `gpctl planner` until a signal stops it."""
+    chosen = settings(arguments)
+    set_up(chosen.log_format)
+    asyncio.run(_run(chosen))
+    return 0
+
+
+async def _run(chosen: Settings) -> None:
+    stop, ready = _stop_signal(), asyncio.Event()
+
+    def notice(_: Event, transition: Transition) -> None:
+        if transition.state.ready:
+            ready.set()
+
+    async with AsyncExitStack() as stack:
+        world = await _world(chosen, stack)
+        planner = Planner(chosen.rules, world.observer, world.executor, listeners=[notice])
+        url = await stack.enter_async_context(_listening(chosen, planner))
+        await stack.enter_async_context(planner.running())
+        announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
+        await stop.wait()
+        announcing.cancel()
+        log.info("stopping")
+
+
+@attrs.frozen
+class _World:
+    observer: Observer
+    executor: Executor
+
+
+async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
+    """Connect to what the planner works on."""
+    if chosen.fleet is not None:
+        from gpadapters.cli.fleet import cluster  # noqa: PLC0415 (the other world needs no kit)
+
+        memory = cluster(chosen.fleet)
+        return _World(memory, memory)
+    from gpadapters.kubernetes.cluster import connect  # noqa: PLC0415 (the other world needs no client)
+    from gpadapters.kubernetes.here import namespace_here  # noqa: PLC0415
+
+    kubeconfig, context = chosen.kubeconfig, chosen.context
+    if kubeconfig is not None and not kubeconfig.is_file():
+        raise ConfigError([f"--kubeconfig: {kubeconfig} is no file"])  # the client would take it for an empty one
+    namespaces = chosen.namespaces or (namespace_here(kubeconfig=kubeconfig, context=context),)
+    connected = await stack.enter_async_context(connect(namespaces, kubeconfig=kubeconfig, context=context))
+    return _World(connected.observer, connected.executor)
+
+
+@asynccontextmanager
+async def _listening(chosen: Settings, planner: Planner) -> AsyncIterator[str]:
+    """Serve the API; an address that cannot be had ends the start."""
+    where = Listen(chosen.listen.host, chosen.listen.port, insecure_no_auth=chosen.insecure_no_auth)
+    try:
+        async with serve(planner, where, version=version("gpcore")) as url:
+            yield url
+    except OSError as exc:
+        raise PortError(f"cannot listen on {chosen.listen}: {exc.strerror or exc}") from exc
+
+
+async def _announce(ready: asyncio.Event, url: str, chosen: Settings, planner: Planner) -> None:
+    """Say once that requests can be decided, and what is odd about the fleet that was found."""
+    await ready.wait()
+    snapshot = planner.state.snapshot or Snapshot()
+    for name in sorted(chosen.rules.management.managed or ()):
+        if not snapshot.named(name):
+            log.warning("no deployment is called %s yet", name)
+    sys.stderr.write(f"gpctl: planner ready at {url}\n")
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,176 @@
+"""What runs the planner in a cluster, as the dicts of its objects.
+
+Rules of this file: values in, dicts out, with the standard library alone; names and numbers come in checked. The
+planner may do what it does, and nothing else: no wildcard, no secret, no cluster-wide right.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+_DYNAMO = "nvidia.com"
+_NO_AUTHENTICATION = (
+    "The planner believes what callers say about who they are (--insecure-no-auth), because it does not authenticate "
+    "them yet. The NetworkPolicy of the same name decides who can connect; a cluster whose network does not enforce "
+    "policies is open to every pod."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """Say what to run and for whom.
+
+    *watched* are the Kubernetes namespaces whose deployments the planner scales, *allowed* those whose every pod may
+    connect, *arguments* the planner's flags but those that the manifests themselves decide.
+    """
+
+    name: str
+    namespace: str
+    image: str
+    version: str
+    port: int
+    watched: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+def planner(values: Values) -> list[Json]:
+    """Return every object of a planner, in the order in which to apply them."""
+    return [
+        _service_account(values),
+        *(_role(values, watched) for watched in values.watched),
+        *(_role_binding(values, watched) for watched in values.watched),
+        _network_policy(values),
+        _service(values),
+        _deployment(values),
+    ]
+
+
+def _service_account(values: Values) -> Json:
+    return _object(values, "v1", "ServiceAccount") | {"automountServiceAccountToken": False}
+
+
+def _role(values: Values, watched: str) -> Json:
+    """Return the rights in one namespace: follow deployments and adapters, and change their replicas.
+
+    `patch` on a deployment allows more than replicas; Kubernetes has no smaller right for it.
+    """
+    resources = ["dynamographdeployments", "dynamographdeploymentscalingadapters"]
+    rule = {"apiGroups": [_DYNAMO], "resources": resources, "verbs": ["get", "list", "watch", "patch"]}
+    return _object(values, "rbac.authorization.k8s.io/v1", "Role", watched) | {"rules": [rule]}
+
+
+def _role_binding(values: Values, watched: str) -> Json:
+    return _object(values, "rbac.authorization.k8s.io/v1", "RoleBinding", watched) | {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": values.name},
+        "subjects": [{"kind": "ServiceAccount", "name": values.name, "namespace": values.namespace}],
+    }
+
+
+def _network_policy(values: Values) -> Json:
+    """Return who may connect: Dynamo's planners of the watched namespaces, and every pod of the allowed ones.
+
+    A probe of the kubelet comes from the node, which policies let through.
+    """
+    planners = {"podSelector": {"matchLabels": {"nvidia.com/dynamo-component-type": "planner"}}}
+    sources = [_namespaces(values.watched) | planners]
+    sources += [_namespaces(values.allowed)] if values.allowed else []
+    return _object(values, "networking.k8s.io/v1", "NetworkPolicy") | {
+        "spec": {
+            "podSelector": {"matchLabels": _selector(values)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": sources, "ports": [{"protocol": "TCP", "port": values.port}]}],
+        }
+    }
+
+
+def _namespaces(names: tuple[str, ...]) -> Json:
+    expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(names)}
+    return {"namespaceSelector": {"matchExpressions": [expression]}}
+
+
+def _service(values: Values) -> Json:
+    return _object(values, "v1", "Service") | {
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(values),
+            "ports": [{"name": "http", "protocol": "TCP", "port": values.port, "targetPort": "http"}],
+        }
+    }
+
+
+def _deployment(values: Values) -> Json:
+    """Return the Deployment: one planner at a time, since two would each promise the same GPUs."""
+    made = _object(values, "apps/v1", "Deployment")
+    made["metadata"]["annotations"] = {"kubernetes.io/description": _NO_AUTHENTICATION}
+    return made | {
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": _selector(values)},
+            "template": {"metadata": {"labels": _labels(values)}, "spec": _pod(values)},
+        }
+    }
+
+
+def _pod(values: Values) -> Json:
+    return {
+        "serviceAccountName": values.name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(values)],
+    }
+
+
+def _container(values: Values) -> Json:
+    return {
+        "name": "planner",
+        "image": values.image,
+        "command": ["gpctl", "planner"],
+        "args": [
+            *("--listen", f"0.0.0.0:{values.port}", "--insecure-no-auth"),
+            *(() if "--log-format" in values.arguments else ("--log-format", "json")),
+            *values.arguments,
+        ],
+        "env": [{"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}],
+        "ports": [{"name": "http", "protocol": "TCP", "containerPort": values.port}],
+        "readinessProbe": _probe("/readyz", period_s=5, failures=3),
+        "livenessProbe": _probe("/healthz", period_s=10, failures=3),
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _probe(path: str, *, period_s: int, failures: int) -> Json:
+    get = {"path": path, "port": "http"}
+    return {"httpGet": get, "periodSeconds": period_s, "timeoutSeconds": 2, "failureThreshold": failures}
+
+
+def _object(values: Values, api_version: str, kind: str, namespace: str | None = None) -> Json:
+    metadata = {"name": values.name, "namespace": namespace or values.namespace, "labels": _labels(values)}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+
+
+def _labels(values: Values) -> dict[str, str]:
+    return _selector(values) | {
+        "app.kubernetes.io/version": values.version,
+        "app.kubernetes.io/component": "planner",
+        "app.kubernetes.io/part-of": "gpcore",
+        "app.kubernetes.io/managed-by": "gpctl",
+    }
+
+
+def _selector(values: Values) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "gpcore", "app.kubernetes.io/instance": values.name}
