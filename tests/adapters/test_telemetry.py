@@ -1,0 +1,184 @@
+import logging
+import time
+from pathlib import Path
+from typing import get_args
+
+import attrs
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gpadapters import telemetry
+from gpadapters.telemetry import Telemetry, as_markdown
+from gpcore.budgets import Budget
+from gpcore.control import Rules, State, Transition, step
+from gpcore.decisions import Reason, Rejected
+from gpcore.events import Event, Listed, Reply, Seen, StepApplied, StepRefused, Submitted, Ticked
+from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
+from gpcore.requests import Claimed, ScaleRequest, Target
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+A = ParticipantId("ns", "a")
+
+
+def deployment(name: str = "a", replicas: int = 4, gpus: int | None = 1) -> Deployment:
+    participant = ParticipantId("ns", name)
+    pool = Pool(PoolKey(participant, Role.PREFILL), replicas, gpus, present=replicas, ready=replicas)
+    return Deployment(participant, (pool,))
+
+
+def to(replicas: int) -> ScaleRequest:
+    return ScaleRequest(Claimed("x" * 300), A, (Target(Role.PREFILL, replicas),))
+
+
+@attrs.define
+class Heard:
+    """A planner whose events are heard, and a clock."""
+
+    telemetry: Telemetry
+    now: float = 100.0
+    state: State = attrs.field(factory=lambda: State(Rules(budget=Budget(2, 10))))
+
+    @classmethod
+    def begun(cls) -> "Heard":
+        heard = cls(Telemetry(version="1.2.3", clock=lambda: heard.now))
+        heard.happen(Listed((deployment(), deployment("b"))))
+        return heard
+
+    def happen(self, event: Event) -> Transition:
+        transition = step(self.state, event)
+        self.state = transition.state
+        self.telemetry.hear(event, transition)
+        return transition
+
+    def values(self) -> dict[tuple[str, ...], float]:
+        families = text_string_to_metric_families(self.telemetry.exposition().decode())
+        return {(one.name, *(text for _, text in sorted(one.labels.items()))): one.value for family in families for one in family.samples}
+
+
+def test_everything_is_there_and_zero_before_anything_happens() -> None:
+    values = Telemetry(version="1.2.3").exposition().decode()
+    for name, (kind, _) in telemetry.METRICS.items():
+        shown = name.removesuffix("_total") if kind == "counter" else name
+        assert f"# TYPE {name if kind != 'info' else 'gp_build_info'} " in values or shown in values
+    assert f'{telemetry.REQUESTS}{{reason="budget_exceeded",result="rejected"}} 0.0' in values
+    assert 'gp_build_info{version="1.2.3"} 1.0' in values
+    assert "gp_ready 0.0" in values
+    assert "gp_watch_age_seconds +Inf" in values
+
+
+def test_the_budget_and_what_counts_are_read_off_the_state() -> None:
+    heard = Heard.begun()
+    heard.now += 5
+    values = heard.values()
+    assert values["gp_budget_floor_gpus",] == 2
+    assert values["gp_budget_ceiling_gpus",] == 10
+    assert values["gp_charged_gpus",] == 8
+    assert values["gp_headroom_gpus",] == 2
+    assert values["gp_ready",] == 1
+    assert values["gp_watch_age_seconds",] == 5
+    assert values[telemetry.DGD_GPUS, "ns/a"] == 4
+    heard.happen(Seen(deployment(replicas=5)))
+    heard.happen(Seen(deployment("c", gpus=None)))
+    values = heard.values()
+    assert (values["gp_watch_age_seconds",], values[telemetry.DGD_GPUS, "ns/a"], values["gp_unknown_shapes",]) == (
+        0,
+        5,
+        1,
+    )
+
+
+def test_without_a_ceiling_there_is_any_headroom() -> None:
+    heard = Heard.begun()
+    heard.state = State()
+    heard.happen(Listed(()))
+    assert heard.values()["gp_budget_ceiling_gpus",] == heard.values()["gp_headroom_gpus",] == float("inf")
+
+
+def test_a_request_is_counted_timed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gpadapters.telemetry")
+    heard = Heard.begun()
+    begun = heard.happen(Submitted("d-1", to(6), heard.now))
+    apply = begun.effects[1]
+    assert heard.values()["gp_operations",] == 1
+    heard.now += 0.3
+    heard.happen(Seen(deployment(replicas=6)))
+    heard.happen(StepApplied("d-1", apply.step))  # type: ignore[union-attr]
+    values = heard.values()
+    assert values[telemetry.REQUESTS, "success", "success"] == 1
+    assert values["gp_decisions_total", "", "approved"] == 1
+    assert values[f"{telemetry.LATENCY}_bucket", "0.1", "success"] == 0
+    assert values[f"{telemetry.LATENCY}_bucket", "0.5", "success"] == 1
+    (record,) = caplog.records
+    assert record.getMessage() == "approved: ns/a/prefill 4 to 6, total 10 GPUs when done"
+    fields = {name: value for name, value in vars(record).items() if name.startswith("gp_")}
+    assert fields == {
+        "gp_decision_id": "d-1",
+        "gp_status": "approved",
+        "gp_caller": "x" * 256,
+        "gp_participant": "ns/a",
+        "gp_asked": "prefill=6",
+        "gp_operation": "d-1",
+        "gp_total_after": "10",
+    }
+
+
+def test_a_refusal_is_counted_by_its_reason_and_as_the_peer_would(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gpadapters.telemetry")
+    heard = Heard.begun()
+    heard.happen(Submitted("d-1", to(7), heard.now))
+    values = heard.values()
+    assert values["gp_decisions_total", "above_ceiling", "rejected"] == 1
+    assert values[telemetry.REQUESTS, "budget_exceeded", "rejected"] == 1
+    assert values["gp_intents",] == 1
+    (record,) = caplog.records
+    assert vars(record)["gp_reason"] == "above_ceiling"
+
+
+def test_a_failure_is_an_exception_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard.begun()
+    apply = heard.happen(Submitted("d-1", to(6), heard.now)).effects[1]
+    heard.happen(StepRefused("d-1", apply.step, "no\nway"))  # type: ignore[union-attr]
+    assert heard.values()[telemetry.REQUESTS, "exception", "error"] == 1
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_what_the_server_refuses_is_counted_by_kind() -> None:
+    heard = Heard.begun()
+    heard.telemetry.refused("malformed", "x" * 100_000)
+    values = heard.values()
+    assert (values["gp_refusals_total", "malformed"], values[telemetry.REQUESTS, "client", "error"]) == (1, 1)
+
+
+def test_an_answer_to_nobody_known_is_counted_and_not_timed() -> None:
+    heard = Heard.begun()
+    reason = get_args(Reason)[-2]()
+    heard.telemetry.hear(Ticked(1.0), Transition(heard.state, (Reply("d-9", Rejected(reason)),)))
+    assert heard.values()[telemetry.REQUESTS, "view_stale", "rejected"] == 1
+
+
+def test_beyond_the_limit_deployments_share_one_series() -> None:
+    heard = Heard.begun()
+    many = telemetry.MAX_NAMES + 10
+    heard.happen(Listed(tuple(deployment(f"d{n:04}", replicas=1) for n in range(many))))
+    names = [key for key in heard.values() if key[0] == telemetry.DGD_GPUS]
+    assert len(names) == telemetry.MAX_NAMES + 1
+    assert heard.values()[telemetry.DGD_GPUS, telemetry.OTHERS] == 10
+
+
+def test_hearing_of_a_request_costs_little_in_a_large_fleet() -> None:
+    heard = Heard.begun()
+    heard.happen(Listed(tuple(deployment(f"d{n:04}", replicas=1) for n in range(5000))))
+    event = Ticked(1.0)
+    transition = Transition(heard.state)
+    began = time.perf_counter()
+    for _ in range(1000):
+        heard.telemetry.hear(event, transition)
+    assert time.perf_counter() - began < 0.5
+
+
+def test_the_page_of_the_reference_is_current() -> None:
+    assert PAGE.read_text() == as_markdown(), "write it anew: python -m tests.adapters.test_telemetry"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(as_markdown())
