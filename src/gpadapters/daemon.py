@@ -53,6 +53,9 @@ TICK_S = 1.0
 RETRY_S = (0.25, 30.0)
 """The first and the longest pause before the cluster is observed again after a failure."""
 
+Brain = Callable[[State, Event], Transition]
+"""What follows from an event: `step`, or something that keeps its promises."""
+
 Listener = Callable[[Event, Transition], None]
 """Told of every event and what it led to, after its effects were begun."""
 
@@ -86,6 +89,7 @@ class Planner:
         clock: Clock | None = None,
         ids: Callable[[], str] = mint,
         listeners: Iterable[Listener] = (),
+        brain: Brain = step,
     ) -> None:
         self._state = State(rules)
         self._observer = observer
@@ -93,6 +97,7 @@ class Planner:
         self._clock = clock or Clock()
         self._ids = ids
         self._listeners = tuple(listeners)
+        self._brain = brain
         self._inbox: deque[Event] = deque()
         self._stepping = False
         self._closed = False
@@ -185,7 +190,7 @@ class Planner:
 
     def _happen(self, event: Event) -> None:
         try:
-            transition = step(self._state, event)
+            transition = self._brain(self._state, event)
         except Exception:
             log.exception("an event was dropped", extra={"gp_event": type(event).__name__})
             transition = Transition(self._state, _apology(event))

@@ -16,9 +16,11 @@ import attrs
 
 from gpadapters.cli.logs import set_up
 from gpadapters.cli.options import Settings, settings
+from gpadapters.cli.rehearsal import rehearse
 from gpadapters.daemon import Planner
 from gpadapters.http.server import Listen, serve
-from gpcore.control import Transition
+from gpadapters.telemetry import Telemetry
+from gpcore.control import Transition, step
 from gpcore.errors import ConfigError, PortError
 from gpcore.events import Event
 from gpcore.pools import Snapshot
@@ -44,8 +46,11 @@ async def _run(chosen: Settings) -> None:
 
     async with AsyncExitStack() as stack:
         world = await _world(chosen, stack)
-        planner = Planner(chosen.rules, world.observer, world.executor, listeners=[notice])
-        url = await stack.enter_async_context(_listening(chosen, planner))
+        telemetry = Telemetry(version=version("gpcore"))
+        brain = rehearse if chosen.no_operation else step
+        listeners = [telemetry.hear, notice]
+        planner = Planner(chosen.rules, world.observer, world.executor, listeners=listeners, brain=brain)
+        url = await stack.enter_async_context(_listening(chosen, planner, telemetry))
         await stack.enter_async_context(planner.running())
         announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
         await stop.wait()
@@ -78,11 +83,18 @@ async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
 
 
 @asynccontextmanager
-async def _listening(chosen: Settings, planner: Planner) -> AsyncIterator[str]:
+async def _listening(chosen: Settings, planner: Planner, telemetry: Telemetry) -> AsyncIterator[str]:
     """Serve the API; an address that cannot be had ends the start."""
     where = Listen(chosen.listen.host, chosen.listen.port, insecure_no_auth=chosen.insecure_no_auth)
     try:
-        async with serve(planner, where, version=version("gpcore")) as url:
+        async with serve(
+            planner,
+            where,
+            version=version("gpcore"),
+            metrics=telemetry.exposition,
+            refused=telemetry.refused,
+            rehearsal=chosen.no_operation,
+        ) as url:
             yield url
     except OSError as exc:
         raise PortError(f"cannot listen on {chosen.listen}: {exc.strerror or exc}") from exc
@@ -95,6 +107,8 @@ async def _announce(ready: asyncio.Event, url: str, chosen: Settings, planner: P
     for name in sorted(chosen.rules.management.managed or ()):
         if not snapshot.named(name):
             log.warning("no deployment is called %s yet", name)
+    if chosen.no_operation:
+        log.warning("--no-operation: requests are decided and answered, and nothing is carried out")
     sys.stderr.write(f"gpctl: planner ready at {url}\n")
 
 

@@ -26,6 +26,9 @@ from gpcore.requests import ScaleRequest
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
+REHEARSED = "[no-operation] Scale request received and logged (not executed)"
+"""What the peer answers when nothing is to be carried out."""
+
 KEEP_ALIVE_S = 10.0
 MAX_LISTED = 1_000
 
@@ -92,12 +95,16 @@ async def serve(
     metrics: Callable[[], bytes] = bytes,
     refused: Refused = _nobody,
     waits: Waits = _PATIENT,
+    rehearsal: bool = False,
 ) -> AsyncIterator[str]:
-    """Serve *planner* while the body runs; the address is what the body gets."""
+    """Serve *planner* while the body runs; the address is what the body gets.
+
+    In a *rehearsal* nothing is carried out, and the answers say so.
+    """
     if not listen.local:
         log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
     runner = web.AppRunner(
-        application(planner, version=version, metrics=metrics, refused=refused, waits=waits),
+        application(planner, version=version, metrics=metrics, refused=refused, waits=waits, rehearsal=rehearsal),
         access_log=None,
         auto_decompress=False,
         handler_cancellation=True,
@@ -122,9 +129,10 @@ def application(
     metrics: Callable[[], bytes] = bytes,
     refused: Refused = _nobody,
     waits: Waits = _PATIENT,
+    rehearsal: bool = False,
 ) -> web.Application:
     """Return the API of *planner*; *metrics* gives the exposition, *version* is shown in the OpenAPI document."""
-    api = _Api(planner, metrics, refused, waits, wire.dumps(openapi_document(version)))
+    api = _Api(planner, metrics, refused, waits, rehearsal, wire.dumps(openapi_document(version)))
     app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
     app.add_routes(
         [
@@ -160,6 +168,7 @@ class _Api:
     metrics: Callable[[], bytes]
     refused: Refused
     waits: Waits
+    rehearsal: bool
     openapi_bytes: bytes
 
     async def scale(self, request: web.Request) -> web.Response:
@@ -173,6 +182,8 @@ class _Api:
         outcome = await self._outcome(taken.outcome, asked)
         record = self.planner.decision(taken.id) or first
         body = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
+        if self.rehearsal and isinstance(outcome, Succeeded):
+            body |= {"message": REHEARSED, "current_replicas": {}}
         return _answer(_kind(outcome), body)
 
     async def _asked(self, request: web.Request) -> ScaleRequest:

@@ -220,6 +220,37 @@ def test_a_signal_stops_the_planner_with_0(number: signal.Signals, fleet: str) -
         assert running.process.wait(timeout=15) == 0
 
 
+@pytest.fixture(scope="module")
+def rehearsing(fleet: str) -> Iterator[str]:
+    with started("--environment", "memory", "--fleet", fleet, *ANY_PORT, *BOUNDS, "--no-operation") as running:
+        yield running.url
+
+
+def test_without_operation_an_approved_request_is_answered_as_the_peer_does_and_nothing_changes(
+    rehearsing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["get", "pools", "-o", "json", "--server", rehearsing])
+    before = capsys.readouterr().out
+    assert main(["scale", "llm/chat", "decode=5", "--blocking", "-o", "json", "--server", rehearsing]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["status"], answer["current_replicas"]) == ("success", {})
+    assert answer["message"] == "[no-operation] Scale request received and logged (not executed)"
+    assert answer["plan"] == [[{"participant": "llm/chat", "role": "decode", "before": 4, "after": 5}]]
+    main(["get", "pools", "-o", "json", "--server", rehearsing])
+    assert capsys.readouterr().out == before
+
+
+def test_without_operation_a_request_is_refused_all_the_same_and_no_wish_is_remembered(
+    rehearsing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scale", "llm/chat", "decode=100", "--server", rehearsing]) == 1
+    assert "exceeds ceiling (16)" in capsys.readouterr().out
+    main(["get", "budget", "-o", "json", "--server", rehearsing])
+    assert json.loads(capsys.readouterr().out)["intents"] == 0
+    main(["get", "decisions", "-o", "json", "--server", rehearsing])
+    assert json.loads(capsys.readouterr().out)["decisions"][0]["status"] == "rejected"
+
+
 def test_the_guides_arguments_run(fleet: str) -> None:
     guide = ("--managed-namespaces", "llm-gp-prefill-0", "llm-gp-prefill-1", "llm-gp-decode-0")
     with started("--environment", "memory", "--fleet", fleet, *ANY_PORT, *guide) as running:
