@@ -303,7 +303,10 @@ def _step_applied(state: State, event: StepApplied) -> Transition:
     operation = _settle(state, event)
     if operation is None:
         return Transition(state)
-    operation = attrs.evolve(operation, landed=(*operation.landed, event.step))
+    if event.step in operation.noticed:
+        operation = attrs.evolve(operation, done=(*operation.done, event.step))
+    else:
+        operation = attrs.evolve(operation, landed=(*operation.landed, event.step))
     return _look(_with_operation(state, operation), [operation.id])
 
 
@@ -311,6 +314,8 @@ def _step_refused(state: State, event: StepRefused) -> Transition:
     operation = _settle(state, event)
     if operation is None:
         return Transition(state)
+    if event.step in operation.noticed or shown(event.step, _view(state)):  # an earlier try of it has landed
+        return _step_applied(state, StepApplied(event.operation, event.step))
     begun = operation.unfinished or operation.done
     if not begun and operation.retries < RETRIES and outdated(event.step, _view(state)):
         return _again(state, operation)
@@ -344,6 +349,8 @@ def _step_unknown(state: State, event: StepUnknown) -> Transition:
     operation = _settle(state, event)
     if operation is None:
         return Transition(state)
+    if event.step in operation.noticed:
+        return _step_applied(state, StepApplied(event.operation, event.step))
     operation = attrs.evolve(operation, unsure=(*operation.unsure, event.step))
     return Transition(_with_operation(state, operation))
 
@@ -351,8 +358,10 @@ def _step_unknown(state: State, event: StepUnknown) -> Transition:
 def _listed(state: State, event: Listed) -> Transition:
     managed = [one for one in event.deployments if state.rules.management.manages(one.id)]
     snapshot = Snapshot.of(_carried(state, one) for one in managed)
-    state = attrs.evolve(state, snapshot=snapshot, stale=False, intents=Intents.of(state.intents, snapshot))
-    return _look(state, state.operations)
+    intents = Intents.of(state.intents, snapshot)
+    operations = {key: one.seen_landing() for key, one in state.operations.items()}
+    state = attrs.evolve(state, snapshot=snapshot, stale=False, intents=intents, operations=operations)
+    return _look(state, operations)
 
 
 def _seen(state: State, event: Seen) -> Transition:
@@ -406,14 +415,15 @@ def _look(state: State, operations: Iterable[str]) -> Transition:
 def _confirmed(state: State, key: str) -> State:
     """Take for done what the cluster shows: landed steps, and those of unknown outcome that have landed."""
     operation = state.operations.get(key)
-    if operation is None or not (operation.landed or operation.unsure):
+    if operation is None or not operation.unfinished:
         return state
     snapshot = _view(state)
+    noticed = tuple(one for one in operation.sent if one in operation.noticed or shown(one, snapshot))
     unsure = tuple(one for one in operation.unsure if not shown(one, snapshot))
     landed = tuple(one for one in operation.landed if not overtaken(one, snapshot))
     seen = tuple(one for one in (*operation.landed, *operation.unsure) if one not in (*landed, *unsure))
-    confirmed = attrs.evolve(operation, unsure=unsure, landed=landed, done=(*operation.done, *seen))
-    return _with_operation(state, confirmed) if seen else state
+    confirmed = attrs.evolve(operation, unsure=unsure, landed=landed, done=(*operation.done, *seen), noticed=noticed)
+    return _with_operation(state, confirmed) if seen or noticed != operation.noticed else state
 
 
 def _went_stale(state: State, _: Stale) -> Transition:

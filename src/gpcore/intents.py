@@ -117,10 +117,13 @@ class Intents:
         return None if entry is None else entry.intent
 
     def record(self, intent: Intent) -> "Intents":
-        """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped."""
+        """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped.
+
+        Of two for one pool the newer is kept: a request that is decided anew is as old as it was.
+        """
         before = self._entries.get(intent.pool)
         if before is not None and before.intent.seen_at > intent.seen_at:
-            return self
+            intent = before.intent  # filed anew all the same: its pool may have changed
         pool = self._as_of.pool(intent.pool)
         if _met(intent, pool):
             return self.drop(intent.pool)

@@ -17,7 +17,7 @@ class Operation:
     """An approved plan on its way.
 
     Its steps: *waiting* are not begun, *sent* not answered, *unsure* of unknown outcome, *landed* accepted but not
-    seen yet, and *done* seen.
+    seen yet, and *done* seen. *noticed* were seen while not answered: somebody may undo them before the answer comes.
 
     *excess* are the GPUs by which the fleet was above the ceiling when it was approved; *waiters* are the requests
     that are answered when it ends; *problem* is what went wrong, after which nothing more is begun.
@@ -32,6 +32,7 @@ class Operation:
     unsure: tuple[Step, ...] = ()
     landed: tuple[Step, ...] = ()
     done: tuple[Step, ...] = ()
+    noticed: tuple[Step, ...] = ()
     excess: int = 0
     problem: str | None = None
     retries: int = 0
@@ -41,6 +42,12 @@ class Operation:
     def unfinished(self) -> bool:
         """Say whether something that was begun has not been seen yet."""
         return bool(self.sent or self.unsure or self.landed)
+
+    def seen_landing(self) -> "Operation":
+        """Return this operation when all is seen: what landed is in it, even where somebody has undone it since."""
+        if not self.landed:
+            return self
+        return attrs.evolve(self, landed=(), done=(*self.done, *self.landed))
 
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
         """Say whether all that is *asked* is what this operation does."""
