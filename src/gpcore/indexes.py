@@ -5,12 +5,15 @@ so its cost is some two microseconds up to a hundred thousand keys, and every ol
 """
 
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _SPREAD = 256
+
+_EMPTY: list[dict[Any, Any]] = [{}] * _SPREAD
+"""The parts of an empty index, all of them one dict that nobody writes to: many indexes are small, and stay so."""
 
 
 class Index(Generic[K, V]):
@@ -31,9 +34,13 @@ class Index(Generic[K, V]):
 
     def __init__(self, items: Iterable[tuple[K, V]] = ()) -> None:
         """Hold *items*; of two with one key, the later."""
-        parts: list[dict[K, V]] = [{} for _ in range(_SPREAD)]
+        parts: list[dict[K, V]] = _EMPTY.copy()
         for key, value in items:
-            parts[hash(key) % _SPREAD][key] = value
+            where = hash(key) % _SPREAD
+            if parts[where]:
+                parts[where][key] = value
+            else:
+                parts[where] = {key: value}
         self._parts = parts
         self._size = sum(map(len, parts))
 
