@@ -7,7 +7,6 @@ is not imported.
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -109,7 +108,7 @@ async def _announce(ready: asyncio.Event, url: str, chosen: Settings, planner: P
             log.warning("no deployment is called %s yet", name)
     if chosen.no_operation:
         log.warning("--no-operation: requests are decided and answered, and nothing is carried out")
-    sys.stderr.write(f"gpctl: planner ready at {url}\n")
+    log.info("planner ready at %s", url)
 
 
 def _stop_signal() -> asyncio.Event:
