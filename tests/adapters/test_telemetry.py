@@ -52,7 +52,11 @@ class Heard:
 
     def values(self) -> dict[tuple[str, ...], float]:
         families = text_string_to_metric_families(self.telemetry.exposition().decode())
-        return {(one.name, *(text for _, text in sorted(one.labels.items()))): one.value for family in families for one in family.samples}
+        return {
+            (one.name, *(text for _, text in sorted(one.labels.items()))): one.value
+            for family in families
+            for one in family.samples
+        }
 
 
 def test_everything_is_there_and_zero_before_anything_happens() -> None:

@@ -19,6 +19,13 @@ _TEXT: Schema = {"type": "string"}
 _ROLE: Schema = {"type": "string", "enum": ["prefill", "decode", "worker"]}
 _ASKED_ROLE: Schema = {"type": "string", "enum": ["prefill", "decode"]}
 _ABOUT_ANSWERS = "See the reference page of HTTP codes: `reason.kind` says which of them it is."
+_EXAMPLE: Schema = {
+    "caller_namespace": "ns-a",
+    "graph_deployment_name": "a",
+    "k8s_namespace": "ns",
+    "target_replicas": [{"sub_component_type": "prefill", "component_name": "prefill", "desired_replicas": 3}],
+    "blocking": False,
+}
 
 
 def document(version: str) -> Schema:
@@ -48,7 +55,7 @@ def _paths() -> Schema:
     key = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
     before = {*always, *posted, "not_found", "method_not_allowed"}
     fates = [kind for kind in CODES if kind not in before]
-    body = {"required": True, "content": _json("ScaleRequest")}
+    body = {"required": True, "content": {"application/json": {"schema": _ref("ScaleRequest"), "example": _EXAMPLE}}}
     return {
         "/v1/scale": {
             "post": _operation("scale", "Ask for replicas of one deployment's pools, all or none.", "ScaleResponse")

@@ -13,8 +13,7 @@ from gpcore.errors import ConfigError
 from gpcore.pools import ParticipantId, PoolKey, Role
 from gpcore.requests import Claimed, ScaleRequest, Target
 from gpcore.testing.fakes import Fault, MemoryCluster
-from tests.adapters.http.conftest import deployment
-from tests.adapters.http.world import World, document, until
+from tests.adapters.http.world import World, deployment, document, until
 
 A = ParticipantId("ns", "a")
 
@@ -99,7 +98,7 @@ async def test_what_is_not_there_and_what_is_not_yours_are_told_in_the_same_word
 
 
 async def test_an_operation_that_takes_long_is_answered_with_its_id_and_goes_on(world: World) -> None:
-    world.cluster.fail_next(Fault.LOST_AFTER)
+    world.cluster.fail_next(Fault.LOST_BEFORE)
     answer = (await world.scale()).json()
     assert answer["status"] == "scaling"
     found = await world.client.get(f"/v1/operations/{answer['operation_id']}")
@@ -123,7 +122,7 @@ async def test_a_write_that_the_cluster_refuses_is_its_failure_and_nothing_of_it
 async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> None:
     timers = []
     cluster = MemoryCluster(
-        [deployment("a", prefill=4), deployment("b", prefill=4)],
+        [deployment("a", {"prefill": (4, 1)}), deployment("b", {"prefill": (4, 1)})],
         acquire_lag_s=1,
         later=lambda _, call: timers.append(call),
     )
@@ -142,7 +141,7 @@ async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> 
 
 
 async def test_blocking_ends_when_another_change_overtakes_it_or_the_planner_stops() -> None:
-    cluster = MemoryCluster([deployment("a", prefill=4)], acquire_lag_s=float("inf"))
+    cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})], acquire_lag_s=float("inf"))
     planner = Planner(Rules(), cluster, cluster)
     async with serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         async with planner.running():
@@ -162,7 +161,7 @@ async def test_blocking_ends_when_another_change_overtakes_it_or_the_planner_sto
 
 
 async def test_a_client_that_leaves_does_not_end_the_operation_and_leaves_nothing_behind(world: World) -> None:
-    world.cluster.fail_next(Fault.LOST_AFTER)
+    world.cluster.fail_next(Fault.LOST_BEFORE)
     with pytest.raises(httpx.ReadTimeout):
         await world.client.post("/v1/scale", json=document(blocking=True), timeout=0.05)
     await until(lambda: replicas(world) == 6 and not world.planner.state.operations)
@@ -263,7 +262,7 @@ async def test_a_policy_that_raises_is_a_fault_of_ours(caplog: pytest.LogCapture
         raise ZeroDivisionError
 
     caplog.set_level(logging.CRITICAL)
-    cluster = MemoryCluster([deployment("a", prefill=4)])
+    cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})])
     planner = Planner(Rules(policy=broken), cluster, cluster)  # type: ignore[arg-type]
     async with planner.running(), serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         await until(lambda: planner.state.ready)

@@ -1,14 +1,26 @@
 """What the tests of the HTTP API stand on."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import httpx
 
 from gpadapters.daemon import Planner
+from gpadapters.http.server import Listen, Waits, serve
+from gpcore.budgets import Budget
+from gpcore.control import Rules
+from gpcore.management import Management
+from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
 from gpcore.testing.fakes import MemoryCluster
+
+Fleet = Mapping[str, Mapping[str, Sequence[int | None]]]
+"""Replicas and GPUs per replica, by name of the deployment and role."""
+
+FLEET: Fleet = {"a": {"prefill": (4, 1), "decode": (2, 2)}, "b": {"prefill": (8, 1)}, "c": {"prefill": (1, 1)}}
+"""Of these, a and b are managed: 16 GPUs."""
 
 
 @attrs.frozen
@@ -21,6 +33,35 @@ class World:
 
     async def scale(self, path: str = "/v1/scale", **changes: Any) -> httpx.Response:  # noqa: ANN401 - any document
         return await self.client.post(path, json=document(**changes))
+
+
+@contextlib.asynccontextmanager
+async def world_of(fleet: Fleet = FLEET, budget: Budget = Budget(4, 20)) -> AsyncIterator[World]:  # noqa: B008 - a value
+    """Serve *fleet*; the planner runs where its view is entered."""
+    cluster = MemoryCluster(deployment(name, pools) for name, pools in fleet.items())
+    planner = Planner(Rules(Management(frozenset({"ns-a", "ns-b", "ns-gone"})), budget), cluster, cluster)
+    refused: list[tuple[str, str]] = []
+    served = serve(
+        planner,
+        Listen(port=0),
+        version="1.2.3",
+        metrics=lambda: b"# nothing\n",
+        refused=lambda kind, message: refused.append((kind, message)),
+        waits=Waits(body_s=0.2, answer_s=0.2),
+    )
+    async with served as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        yield World(cluster, planner, client, refused, url)
+
+
+def deployment(name: str, pools: Mapping[str, Sequence[int | None]]) -> Deployment:
+    participant = ParticipantId("ns", name)
+    return Deployment(participant, tuple(_pool(participant, Role(role), *sizes) for role, sizes in pools.items()))
+
+
+def _pool(participant: ParticipantId, role: Role, replicas: int | None, gpus: int | None) -> Pool:
+    count = replicas or 0
+    name = f"{participant.name}-{role.value}"
+    return Pool(PoolKey(participant, role), count, gpus, present=count, ready=count, component=name)
 
 
 def document(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any document
