@@ -116,7 +116,7 @@ def _submitted(state: State, event: Submitted) -> Transition:
     intents = state.intents.fresh(event.now, ttl_s=state.rules.intent_ttl_s)
     busy = _busy(state, asked)
     if busy is not None:
-        return _join(attrs.evolve(state, intents=_wished(intents, asked, event.now)), event, asked, busy)
+        return _join(_remembering(state, intents, asked, event.now), event, asked, busy)
     return _begin(state, event, asked, intents)
 
 
@@ -136,11 +136,14 @@ def _asked(state: State, request: ScaleRequest) -> Asked | Rejected:
     return {pool.key: target.replicas for pool, target in zip(pools, request.targets, strict=True)}
 
 
-def _wished(intents: Intents, asked: Asked, now: float) -> Intents:
-    """Return *intents* with what a valid request asks for remembered."""
-    for key, replicas in asked.items():
-        intents = intents.record(Intent(key, replicas, now))
-    return intents
+def _wishes(asked: Asked, now: float) -> list[Intent]:
+    """Return what is remembered of a valid request."""
+    return [Intent(key, replicas, now) for key, replicas in asked.items()]
+
+
+def _remembering(state: State, intents: Intents, asked: Asked, now: float) -> State:
+    """Return the state with what is *asked* among the *intents*."""
+    return attrs.evolve(state, intents=intents.follow(_view(state), (), _wishes(asked, now)))
 
 
 def _busy(state: State, asked: Asked) -> Busy | None:
@@ -170,14 +173,14 @@ def _begin(state: State, event: Submitted, asked: Asked, intents: Intents, *, re
     """Decide, and begin to carry out what was approved."""
     decision = _decide(state, event.request, asked, intents)
     if isinstance(decision, Rejected):
-        return _answer(attrs.evolve(state, intents=_wished(intents, asked, event.now)), event, decision)
+        return _answer(_remembering(state, intents, asked, event.now), event, decision)
     plan = decision.plan
     if not plan.steps:
-        state = attrs.evolve(state, intents=_wished(intents, asked, event.now))
+        state = _remembering(state, intents, asked, event.now)
         return Transition(state, (Decided(event.id, event.request, decision), Reply(event.id, Succeeded(plan))))
-    snapshot = _promised(_view(state), plan.afters)
+    snapshot = _view(state).promising(plan.afters)
     partners = [change.pool for change in plan.changes if change.pool not in asked]
-    wishes = _wished(intents.follow(snapshot, partners), asked, event.now)
+    wishes = intents.follow(snapshot, partners, _wishes(asked, event.now))
     operation = Operation(
         event.id,
         event.request,
@@ -212,22 +215,11 @@ def _view(state: State) -> Snapshot:
     return _NOTHING if state.snapshot is None else state.snapshot
 
 
-def _promised(snapshot: Snapshot, afters: Mapping[PoolKey, int | None]) -> Snapshot:
-    """Return *snapshot* with each pool of *afters* promised that many replicas (None: nothing any more)."""
-    for key, replicas in afters.items():
-        pool = snapshot.pool(key)
-        if pool is not None:
-            snapshot = snapshot.with_pool(pool.reserving(replicas))
-    return snapshot
-
-
 def _released(state: State, operation: Operation) -> State:
     """Return the state in which *operation* has ended and its pools are nobody's."""
     keys = [change.pool for change in operation.plan.changes]
-    busy = state.busy
-    for key in keys:
-        busy = busy.drop(key)
-    snapshot = _promised(_view(state), dict.fromkeys(keys))
+    busy = state.busy.replaced(dict.fromkeys(keys))
+    snapshot = _view(state).promising(dict.fromkeys(keys))
     operations = {key: other for key, other in state.operations.items() if key != operation.id}
     intents = state.intents.follow(snapshot, keys)
     return attrs.evolve(state, snapshot=snapshot, intents=intents, operations=operations, busy=busy)
@@ -236,8 +228,7 @@ def _released(state: State, operation: Operation) -> State:
 def _with_operation(state: State, operation: Operation) -> State:
     busy = state.busy
     if operation.id not in state.operations:
-        for change in operation.plan.changes:
-            busy = busy.put(change.pool, operation.id)
+        busy = busy.replaced({change.pool: operation.id for change in operation.plan.changes})
     operations = {**state.operations, operation.id: operation}
     return State(state.rules, state.snapshot, state.stale, state.intents, operations, busy)
 

@@ -4,7 +4,7 @@ Rules of this file: no knowledge of what is stored; a change copies one of 256 s
 so its cost is some two microseconds up to a hundred thousand keys, and every older version stays as it was.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -17,7 +17,7 @@ _EMPTY: list[dict[Any, Any]] = [{}] * _SPREAD
 
 
 class Index(Generic[K, V]):
-    """Map keys to values; `put` and `drop` return a successor that shares what did not change.
+    """Map keys to values, none of them None; a change returns a successor that shares what did not change.
 
     >>> old = Index([("a", 1)])
     >>> new = old.put("b", 2)
@@ -84,23 +84,25 @@ class Index(Generic[K, V]):
 
     def put(self, key: K, value: V) -> "Index[K, V]":
         """Return this index with *key* leading to *value*."""
-        where = hash(key) % _SPREAD
-        part = self._parts[where]
-        return self._with(where, {**part, key: value}, self._size + (key not in part))
+        return self.replaced({key: value})
 
     def drop(self, key: K) -> "Index[K, V]":
         """Return this index without *key*, which need not be there."""
-        where = hash(key) % _SPREAD
-        part = self._parts[where]
-        if key not in part:
-            return self
-        part = part.copy()
-        del part[key]
-        return self._with(where, part, self._size - 1)
+        return self.replaced({key: None}) if key in self else self
 
-    def _with(self, where: int, part: dict[K, V], size: int) -> "Index[K, V]":
+    def replaced(self, changes: Mapping[K, V | None]) -> "Index[K, V]":
+        """Return this index with each key of *changes* leading to its value, or nowhere (None)."""
+        parts, size = self._parts.copy(), self._size
+        for key, value in changes.items():
+            where = hash(key) % _SPREAD
+            part = parts[where].copy()
+            size -= len(part)
+            if value is None:
+                part.pop(key, None)
+            else:
+                part[key] = value
+            size += len(part)
+            parts[where] = part
         successor: Index[K, V] = Index.__new__(Index)
-        successor._parts = self._parts.copy()
-        successor._parts[where] = part
-        successor._size = size
+        successor._parts, successor._size = parts, size
         return successor

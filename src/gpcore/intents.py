@@ -75,18 +75,15 @@ class Shelf:
         return Shelf(self.units - candidate.replicas, levels)
 
 
-@attrs.frozen
-class _Filed:
-    """An intent and where it stands: *direction* and the candidate that it makes."""
+_EMPTY = Shelf()
+
+
+class _Filed(NamedTuple):
+    """An intent, its *place* (the shelf: direction and GPUs per replica), and the candidate that it makes."""
 
     intent: Intent
-    direction: int
+    place: tuple[int, int]
     candidate: Candidate
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Return the shelf: direction and GPUs per replica."""
-        return (self.direction, self.candidate.gpus)
 
 
 @attrs.frozen
@@ -100,10 +97,7 @@ class Intents:
     @classmethod
     def of(cls, intents: Iterable[Intent], snapshot: Snapshot) -> "Intents":
         """Return *intents* filed as of *snapshot*; of two for one pool, the newer."""
-        filed = cls(as_of=snapshot)
-        for intent in intents:
-            filed = filed.record(intent)
-        return filed
+        return cls().follow(snapshot, (), intents)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -117,44 +111,25 @@ class Intents:
         return None if entry is None else entry.intent
 
     def record(self, intent: Intent) -> "Intents":
-        """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped.
-
-        Of two for one pool the newer is kept: a request that is decided anew is as old as it was.
-        """
-        before = self._entries.get(intent.pool)
-        if before is not None and before.intent.seen_at > intent.seen_at:
-            intent = before.intent  # filed anew all the same: its pool may have changed
-        pool = self._as_of.pool(intent.pool)
-        if _met(intent, pool):
-            return self.drop(intent.pool)
-        filed = _file(intent, pool)
-        shelves = dict(self._shelves)
-        if before is not None:
-            _take(shelves, before)
-        shelf = shelves.get(filed.place) or Shelf()
-        shelves[filed.place] = shelf.with_one(filed.candidate)
-        return Intents(self._entries.put(intent.pool, filed), shelves, self._as_of)
+        """Return these intents with *intent* in the place of an older one of its pool; one that is met is dropped."""
+        return self.follow(self._as_of, (), (intent,))
 
     def drop(self, key: PoolKey) -> "Intents":
         """Return these intents without the one of the pool *key*, which need not be there."""
-        filed = self._entries.get(key)
-        if filed is None:
-            return self
-        shelves = dict(self._shelves)
-        _take(shelves, filed)
-        return Intents(self._entries.drop(key), shelves, self._as_of)
+        return self._refiled({key: None}, self._as_of)
 
-    def follow(self, snapshot: Snapshot, changed: Iterable[PoolKey]) -> "Intents":
-        """Return these intents filed as of *snapshot*, which differs from the last one in the pools *changed* only.
+    def follow(self, snapshot: Snapshot, changed: Iterable[PoolKey], wishes: Iterable[Intent] = ()) -> "Intents":
+        """Return these intents filed as of *snapshot*, with new *wishes* in the place of older ones of their pools.
 
-        An intent whose pool is now as it wished is met, and dropped; one whose pool is gone waits for its time.
+        *snapshot* may differ from the last one in the pools *changed* and those of *wishes*, and in no other. An
+        intent whose pool is as it wished is met, and dropped; one whose pool is gone waits for its time. Of two for
+        one pool the newer is kept: a request that is decided anew is as old as it was.
         """
-        followed = Intents(self._entries, self._shelves, snapshot)
-        for key in changed:
-            intent = followed.get(key)
-            if intent is not None:
-                followed = followed.record(intent)
-        return followed
+        refiled: dict[PoolKey, Intent | None] = {key: self.get(key) for key in changed}
+        for wish in wishes:
+            known = refiled.get(wish.pool) or self.get(wish.pool)
+            refiled[wish.pool] = known if known is not None and known.seen_at > wish.seen_at else wish
+        return self._refiled(refiled, snapshot)
 
     def fresh(self, now: float, *, ttl_s: float) -> "Intents":
         """Return the intents of at most *ttl_s* seconds of age at *now*, at the cost of those that expire."""
@@ -165,10 +140,22 @@ class Intents:
             if now - level[0].seen_at > ttl_s
             for candidate in takewhile(lambda one: now - one.seen_at > ttl_s, level)
         ]
-        kept = self
-        for key in expired:
-            kept = kept.drop(key)
-        return kept
+        return self._refiled(dict.fromkeys(expired), self._as_of) if expired else self
+
+    def _refiled(self, intents: Mapping[PoolKey, Intent | None], as_of: Snapshot) -> "Intents":
+        """Return these intents as of *as_of*, with those of some pools replaced, or dropped (None)."""
+        entries: dict[PoolKey, _Filed | None] = {}
+        shelves = dict(self._shelves)
+        for key, intent in intents.items():
+            before = self._entries.get(key)
+            if before is not None:
+                _take(shelves, before)
+            filed = None if intent is None else _file(intent, as_of.pool(key))
+            if filed is not None:
+                shelves[filed.place] = (shelves.get(filed.place) or _EMPTY).with_one(filed.candidate)
+            if before is not None or filed is not None:
+                entries[key] = filed
+        return Intents(self._entries.replaced(entries) if entries else self._entries, shelves, as_of)
 
     def shelves(self, snapshot: Snapshot, direction: int) -> Mapping[int, Shelf]:
         """Return the candidates of *direction* (RELEASE or ACQUIRE) in *snapshot*, by GPUs per replica.
@@ -181,15 +168,10 @@ class Intents:
     def candidate(self, snapshot: Snapshot, key: PoolKey, direction: int) -> Candidate | None:
         """Return the candidate that the intent of the pool *key* makes, if it moves in *direction* in *snapshot*."""
         filed = self._filed_as_of(snapshot)._entries.get(key)  # noqa: SLF001 - its own class
-        return filed.candidate if filed is not None and filed.direction == direction else None
+        return filed.candidate if filed is not None and filed.place[0] == direction else None
 
     def _filed_as_of(self, snapshot: Snapshot) -> "Intents":
         return self if self._as_of is snapshot else Intents.of(self, snapshot)
-
-
-def _met(intent: Intent, pool: Pool | None) -> bool:
-    """Say whether *pool* is as *intent* wished, for good."""
-    return pool is not None and pool.replicas == intent.replicas and pool.reserved is None
 
 
 def _take(shelves: dict[tuple[int, int], Shelf], filed: _Filed) -> None:
@@ -201,11 +183,15 @@ def _take(shelves: dict[tuple[int, int], Shelf], filed: _Filed) -> None:
         del shelves[filed.place]
 
 
-def _file(intent: Intent, pool: Pool | None) -> _Filed:
-    """Say where *intent* belongs; a pool that is gone, busy, or without known GPUs can help nobody."""
+def _file(intent: Intent, pool: Pool | None) -> _Filed | None:
+    """Say where *intent* belongs, or None where it is met.
+
+    A pool that is gone, promised to an operation, or without known GPUs can help nobody.
+    """
     order, key = intent.pool.order, intent.pool
     if pool is None or pool.reserved is not None or not pool.gpus_per_replica or pool.replicas == intent.replicas:
-        return _Filed(intent, _IDLE, Candidate(intent.seen_at, order, 0, key, 0))
+        met = pool is not None and pool.reserved is None and pool.replicas == intent.replicas
+        return None if met else _Filed(intent, (_IDLE, 0), Candidate(intent.seen_at, order, 0, key, 0))
     wish = intent.replicas - pool.replicas
     candidate = Candidate(intent.seen_at, order, abs(wish), key, pool.gpus_per_replica)
-    return _Filed(intent, ACQUIRE if wish > 0 else RELEASE, candidate)
+    return _Filed(intent, (ACQUIRE if wish > 0 else RELEASE, pool.gpus_per_replica), candidate)

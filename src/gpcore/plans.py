@@ -65,8 +65,13 @@ class Step:
     @property
     def acquires(self) -> bool:
         """Say whether the step as a whole may not run before others have released."""
+        return self.order[0]
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Return what steps are sorted by: whether they acquire, then GPUs."""
         gpus = self.gpus
-        return gpus > 0 or (gpus == 0 and not any(change.releases for change in self.changes))
+        return (gpus > 0 or (gpus == 0 and not any(change.releases for change in self.changes)), gpus)
 
 
 @attrs.frozen
@@ -82,7 +87,7 @@ class Plan:
         for change in changes:
             grouped.setdefault((change.pool.participant, change.authority), []).append(change)
         steps = [Step(tuple(members)) for members in grouped.values()]
-        return cls(tuple(sorted(steps, key=lambda step: (step.acquires, step.gpus)) if steps[1:] else steps))
+        return cls(tuple(sorted(steps, key=lambda step: step.order) if steps[1:] else steps))
 
     @property
     def changes(self) -> tuple[Change, ...]:

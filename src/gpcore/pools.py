@@ -6,8 +6,8 @@ as a running sum, so a change costs its own size and not the fleet's.
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Self
 
 import attrs
 
@@ -37,22 +37,32 @@ class Role(enum.StrEnum):
     DECODE = "decode"
     WORKER = "worker"
 
+    __hash__ = str.__hash__
 
-@attrs.frozen(cache_hash=True)
-class ParticipantId:
-    """Name one deployment that shares the budget: its Kubernetes namespace and its name there."""
 
+class _Named(NamedTuple):
     namespace: str
     name: str
 
-    def __attrs_post_init__(self) -> None:
+
+class ParticipantId(_Named):
+    """Name one deployment that shares the budget: its Kubernetes namespace and its name there.
+
+    A tuple, as is `PoolKey`: a decision looks names up some thirty times, and tuples hash and compare in C.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, namespace: str, name: str) -> Self:
+        """Refuse what cannot be the name of a Kubernetes object."""
         problems = []
-        if not _NAMESPACE.fullmatch(self.namespace):
-            problems.append(f"namespace must be an RFC 1123 label of at most 63 characters: {_shown(self.namespace)}")
-        if not _NAME.fullmatch(self.name):
-            problems.append(f"name must be an RFC 1123 name of at most 253 characters: {_shown(self.name)}")
+        if not _NAMESPACE.fullmatch(namespace):
+            problems.append(f"namespace must be an RFC 1123 label of at most 63 characters: {_shown(namespace)}")
+        if not _NAME.fullmatch(name):
+            problems.append(f"name must be an RFC 1123 name of at most 253 characters: {_shown(name)}")
         if problems:
             raise InvalidError(problems)
+        return super().__new__(cls, namespace, name)
 
     @classmethod
     def parse(cls, text: str) -> "ParticipantId":
@@ -71,14 +81,13 @@ class ParticipantId:
         return f"{self.namespace}/{self.name}"
 
 
-@attrs.frozen(cache_hash=True)
-class PoolKey:
+class PoolKey(NamedTuple):
     """Name one pool: a participant's workers of one role."""
 
     participant: ParticipantId
     role: Role
 
-    @cached_property
+    @property
     def order(self) -> tuple[str, str]:
         """Return what pools are sorted by: the participant as written, then the role."""
         return (str(self.participant), self.role.value)
@@ -254,7 +263,7 @@ class Snapshot:
     _deployments: Index[ParticipantId, Deployment] = attrs.field(factory=Index)
     _names: Index[str, frozenset[ParticipantId]] = attrs.field(factory=Index, repr=False, eq=False)
     totals: Totals = attrs.field(default=Totals(), eq=False)
-    unknown: Index[ParticipantId, None] = attrs.field(factory=Index, eq=False)
+    unknown: Index[ParticipantId, ParticipantId] = attrs.field(factory=Index, eq=False)
 
     @classmethod
     def of(cls, deployments: Iterable[Deployment]) -> "Snapshot":
@@ -268,7 +277,7 @@ class Snapshot:
             Index(known.items()),
             Index(names.items()),
             sum((deployment.totals for deployment in known.values()), Totals()),
-            Index((d.id, None) for d in known.values() if not d.shape_known),
+            Index((d.id, d.id) for d in known.values() if not d.shape_known),
         )
 
     @classmethod
@@ -321,20 +330,26 @@ class Snapshot:
             totals = totals - before.totals
         unknown = self.unknown.drop(deployment.id)
         if not deployment.shape_known:
-            unknown = unknown.put(deployment.id, None)
+            unknown = unknown.put(deployment.id, deployment.id)
         return Snapshot(self._deployments.put(deployment.id, deployment), names, totals, unknown)
 
-    def with_pool(self, pool: Pool) -> "Snapshot":
-        """Return this snapshot with *pool* in the place of the one of its key; the deployment must be known."""
-        deployment = self._deployments[pool.key.participant]
-        before = deployment.pool(pool.key.role)
-        if before is None or before.gpus_per_replica != pool.gpus_per_replica:
-            return self.with_deployment(deployment.with_pool(pool))
-        gpus = pool.gpus_per_replica or 0
-        charged = self.totals.charged + (pool.most - before.most) * gpus
-        totals = Totals(charged, self.totals.least + (pool.least - before.least) * gpus)
-        deployments = self._deployments.put(deployment.id, deployment.with_pool(pool))
-        return Snapshot(deployments, self._names, totals, self.unknown)
+    def promising(self, afters: Mapping[PoolKey, int | None]) -> "Snapshot":
+        """Return this snapshot with each pool of *afters* promised that many replicas (None: nothing any more).
+
+        A pool that does not exist is promised nothing.
+        """
+        changed: dict[ParticipantId, Deployment] = {}
+        charged, least = self.totals.charged, self.totals.least
+        for key, replicas in afters.items():
+            deployment = changed.get(key.participant) or self._deployments.get(key.participant)
+            before = None if deployment is None else deployment.pool(key.role)
+            if deployment is not None and before is not None:
+                pool = before.reserving(replicas)
+                gpus = pool.gpus_per_replica or 0
+                charged += (pool.most - before.most) * gpus
+                least += (pool.least - before.least) * gpus
+                changed[deployment.id] = deployment.with_pool(pool)
+        return Snapshot(self._deployments.replaced(changed), self._names, Totals(charged, least), self.unknown)
 
     def without(self, participant: ParticipantId) -> "Snapshot":
         """Return this snapshot without *participant*, which need not be there."""
