@@ -39,7 +39,9 @@ Server = Annotated[
     str, typer.Option("--server", "-s", metavar="URL", envvar="GPCTL_SERVER", help="Where the planner listens.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long to wait for it.")]
-How = Annotated[Output, typer.Option("--output", "-o", help="How to show the answer.")]
+How = Annotated[
+    Output, typer.Option("--output", "-o", metavar="{table,wide,json,yaml}", help="How to show the answer.")
+]
 
 _SERVER = "http://127.0.0.1:8080"
 _TIMEOUT_S = 30.0
@@ -107,7 +109,9 @@ def scale(
 
 @app.command()
 def get(
-    resource: Annotated[Resource, typer.Argument(help="What to get.")],
+    resource: Annotated[
+        Resource, typer.Argument(metavar="RESOURCE", help="One of pools, budget, decisions, operations.")
+    ],
     *,
     server: Server = _SERVER,
     timeout: Timeout = _TIMEOUT_S,

@@ -25,7 +25,7 @@ Exit codes: 0 a verdict was printed, whatever it is; 1 the file cannot be read; 
 
 def main(arguments: list[str]) -> int:
     """Run `gpctl decide`."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     with contextlib.ExitStack() as stack:
         try:
             source = sys.stdin.buffer if given.file == "-" else stack.enter_context(open(given.file, "rb"))  # noqa: PTH123
@@ -51,7 +51,8 @@ def _verdict(scenario: bytes) -> bytes:
     return dumps(verdict(document))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `gpctl decide`."""
     made = argparse.ArgumentParser(
         prog="gpctl decide",
         description="Read a scenario and print what the planner would decide, as JSON.",

@@ -31,13 +31,14 @@ _NOT_IN_A_POD = {
 
 def main(arguments: list[str]) -> int:
     """Run `gpctl manifests`."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     objects = planner(_values(given))
     sys.stdout.write(_as_json(objects) if given.output == "json" else _as_yaml(objects))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `gpctl manifests`."""
     made = argparse.ArgumentParser(
         prog="gpctl manifests planner",
         usage="gpctl manifests planner [--namespace NAME] [--image IMAGE] [-o yaml|json] [the planner's flags]",
@@ -46,11 +47,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Apply with: gpctl manifests planner ... | kubectl apply -f -",
         allow_abbrev=False,
     )
-    made.add_argument("what", choices=["planner"], help="what to run")
-    made.add_argument("--name", default="global-planner", help="name of every object (default: global-planner)")
-    made.add_argument("--namespace", "-n", default="default", help="where it runs (default: default)")
-    made.add_argument("--image", default=f"gpcore:{version('gpcore')}", help="image with gpctl (default: %(default)s)")
-    made.add_argument("--port", type=int, default=8080, help="port of the HTTP API (default: 8080)")
+    made.add_argument("what", choices=["planner"], metavar="planner", help="what to run")
+    made.add_argument(
+        "--name", default="global-planner", metavar="NAME", help="name of every object (default: global-planner)"
+    )
+    made.add_argument("--namespace", "-n", default="default", metavar="NAME", help="where it runs (default: default)")
+    made.add_argument(
+        "--image",
+        default=f"gpcore:{version('gpcore')}",
+        metavar="IMAGE",
+        help="image with gpctl (default: gpcore, tagged with this version)",
+    )
+    made.add_argument("--port", type=int, default=8080, metavar="PORT", help="port of the HTTP API (default: 8080)")
     made.add_argument(
         "--allow-namespaces",
         nargs="+",
@@ -58,7 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="namespaces whose every pod may connect, as where Prometheus runs; Dynamo's planners always may",
     )
-    made.add_argument("--output", "-o", choices=["yaml", "json"], default="yaml", help="(default: yaml)")
+    made.add_argument(
+        "--output",
+        "-o",
+        choices=["yaml", "json"],
+        default="yaml",
+        metavar="{yaml,json}",
+        help="how to print them (default: yaml)",
+    )
     add_flags(made)
     return made
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,13 +18,14 @@ from gpadapters.cli.logs import set_up
 from gpadapters.cli.options import Settings, settings
 from gpadapters.cli.rehearsal import rehearse
 from gpadapters.daemon import Planner
-from gpadapters.http.server import Listen, serve
-from gpadapters.telemetry import Telemetry
 from gpcore.control import Transition, step
 from gpcore.errors import ConfigError, PortError
 from gpcore.events import Event
 from gpcore.pools import Snapshot
 from gpcore.ports import Executor, Observer
+
+if TYPE_CHECKING:
+    from gpadapters.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ async def _run(chosen: Settings) -> None:
     def notice(_: Event, transition: Transition) -> None:
         if transition.state.ready:
             ready.set()
+
+    from gpadapters.telemetry import Telemetry  # noqa: PLC0415 (the help, and a wrong configuration, measure nothing)
 
     async with AsyncExitStack() as stack:
         world = await _world(chosen, stack)
@@ -82,8 +86,10 @@ async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
 
 
 @asynccontextmanager
-async def _listening(chosen: Settings, planner: Planner, telemetry: Telemetry) -> AsyncIterator[str]:
+async def _listening(chosen: Settings, planner: Planner, telemetry: "Telemetry") -> AsyncIterator[str]:
     """Serve the API; an address that cannot be had ends the start."""
+    from gpadapters.http.server import Listen, serve  # noqa: PLC0415 (nor do they serve)
+
     where = Listen(chosen.listen.host, chosen.listen.port, insecure_no_auth=chosen.insecure_no_auth)
     try:
         async with serve(

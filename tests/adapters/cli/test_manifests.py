@@ -123,7 +123,7 @@ def test_no_right_is_a_wildcard(capsys: pytest.CaptureFixture[str]) -> None:
         (["--allow-namespaces", "*"], "--allow-namespaces: namespace must be"),
         (["--name", "-a"], "expected one argument"),
         (["--name", "1a"], "--name must be at most 63"),
-        ([], "the following arguments are required: what"),
+        ([], "the following arguments are required: planner"),
     ],
 )
 def test_what_would_not_start_is_not_printed(
