@@ -17,6 +17,7 @@ from gpadapters.kubernetes.fleet import authority_of
 from gpadapters.kubernetes.following import Pace
 from gpadapters.kubernetes.objects import Adapter, Component, Graph, read_adapter, read_graph
 from gpadapters.kubernetes.session import Answer, LostError, Session, path_of
+from gpadapters.kubernetes.tracks import Track
 from gpcore.plans import Change, Step
 from gpcore.pools import Role
 from gpcore.ports import Applied, Applying, Refused, Unknown
@@ -80,22 +81,22 @@ class KubernetesExecutor:
         if isinstance(write, str):
             return await self._shown(Refused(write))
         path = path_of(self._catalogue.path(write.plural, *write.key), fieldManager=MANAGER)
-        lists = self._lists()
+        since = self._track(write).moment
         try:
             answer = await self._session.request(
                 "PATCH", path, body=msgspec.json.encode(write.patch), timeout_s=_TIMEOUT_S
             )
-            return await self._judged(step, write, answer, lists)
+            return await self._judged(step, write, answer, since)
         except LostError as fault:
             await self._pace.sleep(self._pace.pause_s(1))
             return Unknown(str(fault))
         except ValueError as fault:
             return Unknown(f"the answer is {fault}")  # of something between us and the API server
 
-    async def _judged(self, step: Step, write: Write, answer: Answer, lists: int) -> Applying:
+    async def _judged(self, step: Step, write: Write, answer: Answer, since: int) -> Applying:
         """Return what *answer* means."""
         if answer.status == OK:
-            self._learn(write, answer, lists)
+            self._learn(write, answer, since)
             return await self._shown(Applied())
         message = refusal(answer).message
         if answer.status in _CHANGED:
@@ -107,29 +108,28 @@ class KubernetesExecutor:
 
     async def _compared(self, step: Step, write: Write, message: str) -> Applying:
         """Return what it means that the server refused, by what the object says now."""
-        lists = self._lists()
+        since = self._track(write).moment
         answer = await self._session.request(
             "GET", self._catalogue.path(write.plural, *write.key), timeout_s=_TIMEOUT_S
         )
         said = None if answer.status == OK else refusal(answer)
         if said is None:
-            self._learn(write, answer, lists)
+            self._learn(write, answer, since)
         elif answer.status == NOT_FOUND and said.details is not None and said.details.name == write.key[1]:
-            track = self._cache.graphs if write.plural == GRAPHS else self._cache.adapters
-            self._cache.changed(track.missing(write.key, write.uid))
+            self._cache.changed(self._track(write).missing(write.key, write.uid))
         else:
             return Unknown(f"{message}; and then: {said.message}")
         return await self._shown(_verdict(step, self._cache, message))
 
-    def _learn(self, write: Write, answer: Answer, lists: int) -> None:
+    def _learn(self, write: Write, answer: Answer, since: int) -> None:
         cache = self._cache
         if write.plural == GRAPHS:
-            cache.changed(cache.graphs.answered(read_graph(answer.body), lists=lists))
+            cache.changed(cache.graphs.answered(read_graph(answer.body), since=since))
         else:
-            cache.changed(cache.adapters.answered(read_adapter(answer.body), lists=lists))
+            cache.changed(cache.adapters.answered(read_adapter(answer.body), since=since))
 
-    def _lists(self) -> int:
-        return self._cache.graphs.lists + self._cache.adapters.lists
+    def _track(self, write: Write) -> Track[Graph] | Track[Adapter]:
+        return self._cache.graphs if write.plural == GRAPHS else self._cache.adapters
 
     def _wait_s(self, answer: Answer) -> float:
         asked = answer.retry_after or ""

@@ -27,6 +27,7 @@ JSON_PATCH = "application/json-patch+json"
 
 _CONNECT_S = 5.0
 _KEPT_S = 75.0  # the server keeps idle connections for 90 s; whoever closes first cannot be surprised
+_LINGER_S = 0.05  # asyncio needs a few turns to end a TLS handshake that was given up
 _READ_BYTES = 2**18
 _MAX_LINE = 2**24  # etcd holds objects of 1.5 MB
 _OK = 200
@@ -100,6 +101,7 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
         await self._http.close()
+        await asyncio.sleep(_LINGER_S)
 
     async def request(
         self,

@@ -51,7 +51,7 @@ class Track(Generic[T]):
         self._of: dict[ParticipantId, dict[Key, T]] = {}
         self._passed = _Recent()  # versions that lists and watches have shown
         self._dead = _Recent()  # uids that are gone
-        self.lists = 0  # how often a list was taken in; an answer asked for before the last one may be older than it
+        self.moment = 0  # counts what did not come by the watch, so that of two such things the later is told
 
     def get(self, key: Key) -> T | None:
         """Return the object, or None where there is none."""
@@ -77,7 +77,7 @@ class Track(Generic[T]):
             self._passed.add(obj.identity.version)
             if not self._outdated(obj):
                 touched |= self._put(obj)
-        self.lists += 1
+        self.moment += 1
         return touched
 
     def seen(self, obj: T) -> set[ParticipantId]:
@@ -90,7 +90,7 @@ class Track(Generic[T]):
             if obj.identity.version == entry.awaited:
                 self._entries[obj.key] = _Entry(entry.obj)
                 return set()
-            if obj.identity.uid != entry.obj.identity.uid or obj.identity.generation == entry.obj.identity.generation:
+            if obj.identity.uid != entry.obj.identity.uid or _spec(obj) == _spec(entry.obj):
                 return set()
         return self._put(obj)
 
@@ -98,19 +98,14 @@ class Track(Generic[T]):
         """Take in that a watch shows *obj* deleted."""
         return self.missing(obj.key, obj.identity.uid)
 
-    def answered(self, obj: T, *, lists: int) -> set[ParticipantId]:
-        """Take in the answer to a request of ours that was sent when *lists* lists had been taken in."""
+    def answered(self, obj: T, *, since: int) -> set[ParticipantId]:
+        """Take in the answer to a request of ours that was sent at the moment *since*."""
         entry = self._entries.get(obj.key)
         if obj.identity.version in self._passed or self._outdated(obj):
             return set()
-        same = entry is not None and entry.obj.identity.uid == obj.identity.uid
-        if (
-            entry is not None
-            and same
-            and lists != self.lists
-            and obj.identity.generation == entry.obj.identity.generation
-        ):
-            return set()
+        if entry is not None and since != self.moment and _spec(entry.obj) == _spec(obj):
+            return set()  # overtaken by a list or by another answer, and nothing says which of the two is newer
+        self.moment += 1
         return self._put(obj, awaited=obj.identity.version)
 
     def missing(self, key: Key, uid: str) -> set[ParticipantId]:
@@ -131,6 +126,8 @@ class Track(Generic[T]):
         before = self._entries.get(obj.key)
         self._entries[obj.key] = _Entry(obj, awaited)
         touched = {obj.participant}
+        if before is not None and before.obj.identity.uid != obj.identity.uid:
+            self._dead.add(before.obj.identity.uid)
         if before is not None and before.obj.participant != obj.participant:
             touched |= self._part(before.obj)
         self._of.setdefault(obj.participant, {})[obj.key] = obj
@@ -146,6 +143,11 @@ class Track(Generic[T]):
         if not members:
             del self._of[obj.participant]
         return {obj.participant}
+
+
+def _spec(obj: Tracked) -> tuple[str, int]:
+    """Return what is the same in two states of an object that differ in their status at most."""
+    return (obj.identity.uid, obj.identity.generation)
 
 
 class _Recent:
