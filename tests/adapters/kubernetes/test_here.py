@@ -17,7 +17,8 @@ def kubeconfig(tmp_path: Path) -> Path:
         {"name": "bare", "context": {"cluster": "a", "user": "a"}},
     ]
     config = {"apiVersion": "v1", "kind": "Config", "contexts": contexts, "current-context": "llm"}
-    path.write_text(json.dumps(config | {"clusters": [], "users": []}))
+    named: list[dict[str, object]] = [{"name": "a", "cluster": {"server": "https://planner.example"}, "user": {}}]
+    path.write_text(json.dumps(config | {"clusters": named, "users": named}))
     return path
 
 
