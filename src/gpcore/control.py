@@ -83,6 +83,24 @@ class State:
         """Say whether requests can be decided on a current view."""
         return self.snapshot is not None and not self.stale
 
+    def but(
+        self,
+        *,
+        snapshot: Snapshot | None = None,
+        intents: Intents | None = None,
+        operations: Mapping[str, Operation] | None = None,
+        busy: Index[PoolKey, str] | None = None,
+    ) -> "State":
+        """Return this state with what is given in the place of what was; a third of the cost of `attrs.evolve`."""
+        return State(
+            self.rules,
+            self.snapshot if snapshot is None else snapshot,
+            self.stale,
+            self.intents if intents is None else intents,
+            self.operations if operations is None else operations,
+            self.busy if busy is None else busy,
+        )
+
 
 @attrs.frozen
 class Transition:
@@ -143,7 +161,7 @@ def _wishes(asked: Asked, now: float) -> list[Intent]:
 
 def _remembering(state: State, intents: Intents, asked: Asked, now: float) -> State:
     """Return the state with what is *asked* among the *intents*."""
-    return attrs.evolve(state, intents=intents.follow(_view(state), (), _wishes(asked, now)))
+    return state.but(intents=intents.follow(_view(state), (), _wishes(asked, now)))
 
 
 def _busy(state: State, asked: Asked) -> Busy | None:
@@ -191,7 +209,7 @@ def _begin(state: State, event: Submitted, asked: Asked, intents: Intents, *, re
         retries=retries,
         waiters=(event.id,),
     )
-    state = State(state.rules, snapshot, state.stale, wishes, state.operations, state.busy)
+    state = state.but(snapshot=snapshot, intents=wishes)
     begun = _sent(state, operation, _sendable(state, operation))
     return Transition(begun.state, (Decided(event.id, event.request, decision, operation.id), *begun.effects))
 
@@ -222,7 +240,7 @@ def _released(state: State, operation: Operation) -> State:
     snapshot = _view(state).promising(dict.fromkeys(keys))
     operations = {key: other for key, other in state.operations.items() if key != operation.id}
     intents = state.intents.follow(snapshot, keys)
-    return attrs.evolve(state, snapshot=snapshot, intents=intents, operations=operations, busy=busy)
+    return state.but(snapshot=snapshot, intents=intents, operations=operations, busy=busy)
 
 
 def _with_operation(state: State, operation: Operation) -> State:
@@ -230,7 +248,7 @@ def _with_operation(state: State, operation: Operation) -> State:
     if operation.id not in state.operations:
         busy = busy.replaced({change.pool: operation.id for change in operation.plan.changes})
     operations = {**state.operations, operation.id: operation}
-    return State(state.rules, state.snapshot, state.stale, state.intents, operations, busy)
+    return state.but(operations=operations, busy=busy)
 
 
 def _advance(state: State, key: str) -> Transition:
@@ -377,7 +395,7 @@ def _gone(state: State, event: Gone) -> Transition:
 def _observed(state: State, snapshot: Snapshot, keys: set[PoolKey]) -> Transition:
     """Take *snapshot* for what is deployed; only the pools *keys* differ from what was known."""
     freed = snapshot.totals.charged < _view(state).totals.charged
-    state = attrs.evolve(state, snapshot=snapshot, intents=state.intents.follow(snapshot, keys))
+    state = state.but(snapshot=snapshot, intents=state.intents.follow(snapshot, keys))
     concerned = {operation for key in keys if (operation := state.busy.get(key)) is not None}
     concerned |= {one.id for one in state.operations.values() if freed and one.waiting}
     return _look(state, [key for key in state.operations if key in concerned])
@@ -389,7 +407,7 @@ def _carried(state: State, deployment: Deployment) -> Deployment:
         operation = state.busy.get(pool.key)
         if operation is not None:
             after = state.operations[operation].plan.afters[pool.key]
-            deployment = deployment.with_pool(attrs.evolve(pool, reserved=after))
+            deployment = deployment.with_pool(pool.reserving(after))
     return deployment
 
 
@@ -423,7 +441,7 @@ def _went_stale(state: State, _: Stale) -> Transition:
 
 def _ticked(state: State, event: Ticked) -> Transition:
     """Forget old wishes, ask again for steps of unknown outcome, and give up what waited too long."""
-    state = attrs.evolve(state, intents=state.intents.fresh(event.now, ttl_s=state.rules.intent_ttl_s))
+    state = state.but(intents=state.intents.fresh(event.now, ttl_s=state.rules.intent_ttl_s))
     effects: list[Effect] = []
     for operation in state.operations.values():
         if operation.unsure:
