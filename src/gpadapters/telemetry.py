@@ -7,6 +7,7 @@ what is read off the state is read when somebody asks for the metrics. No label'
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import assert_never
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -226,3 +227,5 @@ def _result(outcome: Outcome) -> tuple[str, str]:
             return _RESULTS[reason.kind]
         case Failed():
             return _BROKEN
+        case _:
+            assert_never(outcome)

@@ -178,7 +178,7 @@ def _schemas() -> Schema:
             }
         ),
         "Problem": _object(
-            {"status": {"const": "error"}, "message": _TEXT, "reason": reason, "problems": _list(_TEXT)}
+            {"status": {"enum": ["error"]}, "message": _TEXT, "reason": reason, "problems": _list(_TEXT)}
         ),
         "Change": _object({"participant": _TEXT, "role": _ROLE, "before": _COUNT, "after": _COUNT}),
         "Target": _object({"role": _ASKED_ROLE, "replicas": _COUNT}),
@@ -239,3 +239,52 @@ def _pool() -> Schema:
     counts = dict.fromkeys(("replicas", "ready", "present"), _COUNT)
     maybe = dict.fromkeys(("relayed", "reserved", "gpus_per_replica", "charged_gpus"), _maybe(_COUNT))
     return _object({"participant": _TEXT, "role": _ROLE, **counts, **maybe, "component": _TEXT, "authority": _TEXT})
+
+
+def as_markdown() -> str:
+    """Return the page of the reference: every address, and the fields of what is sent and answered."""
+    described = document("0")
+    lines = [*_HEAD]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            schema = operation["responses"]["200"]["content"]
+            answer = next(iter(schema.values()))["schema"].get("$ref", "").rpartition("/")[2]
+            lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {_linked(answer)} |")
+    for name, schema in described["components"]["schemas"].items():
+        lines += ["", f"## {name}", "", "| field | type | |", "|---|---|---|"]
+        for field, kind in schema["properties"].items():
+            needed = "" if field in schema["required"] else "optional. "
+            lines.append(f"| `{field}` | {_type(kind)} | {needed}{kind.get('description', '')} |")
+    return "\n".join([*lines, ""])
+
+
+_HEAD = (
+    "# HTTP",
+    "",
+    "What the planner answers over HTTP; the codes have [a page of their own](http-codes.md). `GET /openapi.json` says",
+    "the same to programs. This page is generated from `gpadapters.http.openapi`; a test says whether it is current.",
+    "",
+    "| address | what it does | answer |",
+    "|---|---|---|",
+)
+
+
+def _type(schema: Schema) -> str:
+    """Return *schema* in a few words."""
+    match schema:
+        case {"$ref": str(ref)}:
+            return _linked(ref.rpartition("/")[2])
+        case {"anyOf": list(several)}:
+            return " or ".join(map(_type, several))
+        case {"enum": list(values)}:
+            return " or ".join(f"`{'null' if value is None else value}`" for value in values)
+        case {"type": "array", "items": dict(items)}:
+            return f"list of {_type(items)}"
+        case {"type": list(types)}:
+            return " or ".join(types)
+        case _:
+            return str(schema["type"])
+
+
+def _linked(name: str) -> str:
+    return f"[{name}](#{name.lower()})" if name else ""

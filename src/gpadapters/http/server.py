@@ -188,6 +188,8 @@ class _Api:
 
     async def _asked(self, request: web.Request) -> ScaleRequest:
         """Return the request that the body holds, read within its limits."""
+        if "Origin" in request.headers:  # a web page, perhaps one that renamed itself to this machine
+            raise _RefusedError("bad_request", ["web pages may not ask"])
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise _RefusedError("encoding")
         charset = (request.charset or "utf-8").lower()

@@ -1,10 +1,14 @@
 from pathlib import Path
 from typing import get_args
 
-from gpadapters.http.codes import CODES, as_markdown
+import pytest
+
+from gpadapters.http import codes, openapi
+from gpadapters.http.codes import CODES
 from gpcore.decisions import Reason
 
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http-codes.md"
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+PAGES = {"http-codes.md": codes.as_markdown, "http.md": openapi.as_markdown}
 
 
 def test_every_reason_of_the_core_has_its_code() -> None:
@@ -17,9 +21,11 @@ def test_only_answers_that_are_decided_succeed() -> None:
     assert {code.status for code in CODES.values()} == {"success", "scaling", "rejected", "error"}
 
 
-def test_the_page_of_the_reference_is_current() -> None:
-    assert PAGE.read_text() == as_markdown(), "write it anew: python -m tests.adapters.http.test_codes"
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_of_the_reference_are_current(page: str) -> None:
+    assert (REFERENCE / page).read_text() == PAGES[page](), "write it anew: python -m tests.adapters.http.test_codes"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(as_markdown())
+    for page, as_markdown in PAGES.items():
+        (REFERENCE / page).write_text(as_markdown())
