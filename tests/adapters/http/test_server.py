@@ -7,13 +7,13 @@ import pytest
 from gpadapters.daemon import Planner
 from gpadapters.http.client import Answer, Client, UnreachableError
 from gpadapters.http.codes import CODES
-from gpadapters.http.server import Listen, serve
+from gpadapters.http.server import Listen, Waits, serve
 from gpcore.control import Rules, State
 from gpcore.errors import ConfigError
 from gpcore.pools import ParticipantId, PoolKey, Role
 from gpcore.requests import Claimed, ScaleRequest, Target
 from gpcore.testing.fakes import Fault, MemoryCluster
-from tests.adapters.http.world import World, deployment, document, until
+from tests.adapters.http.world import World, deployment, document, until, world_of
 
 A = ParticipantId("ns", "a")
 
@@ -97,18 +97,20 @@ async def test_what_is_not_there_and_what_is_not_yours_are_told_in_the_same_word
     assert gone == foreign == "ns/gone is not a managed deployment that you may scale"
 
 
-async def test_an_operation_that_takes_long_is_answered_with_its_id_and_goes_on(world: World) -> None:
-    world.cluster.fail_next(Fault.LOST_BEFORE)
-    answer = (await world.scale()).json()
-    assert answer["status"] == "scaling"
-    found = await world.client.get(f"/v1/operations/{answer['operation_id']}")
-    assert (found.status_code, found.json()["status"]) == (200, "scaling")
-    other = await world.scale(target_replicas=targets(prefill=5))
-    assert (other.status_code, other.json()["reason"]["kind"], other.headers["Retry-After"]) == (409, "busy", "1")
-    await until(lambda: not world.planner.state.operations)
-    ended = (await world.client.get(f"/v1/operations/{answer['operation_id']}")).json()
-    assert ended["status"] == "success"
-    assert (await world.client.get("/v1/operations")).json()["operations"] == [ended]
+async def test_an_operation_that_takes_long_is_answered_with_its_id_and_goes_on() -> None:
+    async with world_of(waits=Waits(answer_s=0.02)) as world, world.planner.running():
+        await until(lambda: world.planner.state.ready)
+        world.cluster.fail_next(Fault.LOST_BEFORE)
+        answer = (await world.scale()).json()
+        assert answer["status"] == "scaling"
+        found = await world.client.get(f"/v1/operations/{answer['operation_id']}")
+        assert (found.status_code, found.json()["status"]) == (200, "scaling")
+        other = await world.scale(target_replicas=targets(prefill=5))
+        assert (other.status_code, other.json()["reason"]["kind"], other.headers["Retry-After"]) == (409, "busy", "1")
+        await until(lambda: not world.planner.state.operations)
+        ended = (await world.client.get(f"/v1/operations/{answer['operation_id']}")).json()
+        assert ended["status"] == "success"
+        assert (await world.client.get("/v1/operations")).json()["operations"] == [ended]
 
 
 async def test_a_write_that_the_cluster_refuses_is_its_failure_and_nothing_of_it_happened(world: World) -> None:

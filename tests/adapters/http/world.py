@@ -36,10 +36,14 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world_of(fleet: Fleet = FLEET, budget: Budget = Budget(4, 20)) -> AsyncIterator[World]:  # noqa: B008 - a value
+async def world_of(
+    fleet: Fleet = FLEET, budget: Budget | None = None, *, waits: Waits | None = None
+) -> AsyncIterator[World]:
     """Serve *fleet*; the planner runs where its view is entered."""
     cluster = MemoryCluster(deployment(name, pools) for name, pools in fleet.items())
-    planner = Planner(Rules(Management(frozenset({"ns-a", "ns-b", "ns-gone"})), budget), cluster, cluster)
+    planner = Planner(
+        Rules(Management(frozenset({"ns-a", "ns-b", "ns-gone"})), budget or Budget(4, 20)), cluster, cluster
+    )
     refused: list[tuple[str, str]] = []
     served = serve(
         planner,
@@ -47,7 +51,7 @@ async def world_of(fleet: Fleet = FLEET, budget: Budget = Budget(4, 20)) -> Asyn
         version="1.2.3",
         metrics=lambda: b"# nothing\n",
         refused=lambda kind, message: refused.append((kind, message)),
-        waits=Waits(body_s=0.2, answer_s=0.2),
+        waits=waits or Waits(body_s=1.0),
     )
     async with served as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         yield World(cluster, planner, client, refused, url)
