@@ -17,10 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import attrs
-from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from yarl import URL
 
+from gpadapters.kubernetes.official import ConfigException, Configuration, load_incluster_config, load_kube_config
 from gpcore.errors import ConfigError, PortError
 
 JSON_PATCH = "application/json-patch+json"
