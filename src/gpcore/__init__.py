@@ -28,7 +28,7 @@ from gpcore.decisions import (
     WrongComponent,
     explain,
 )
-from gpcore.errors import ApplyError, ConfigError, GpcoreError, InvalidError, MalformedError, ObserveError, PortError
+from gpcore.errors import ConfigError, GpcoreError, InvalidError, MalformedError, ObserveError, PortError
 from gpcore.events import (
     Apply,
     Decided,
@@ -61,7 +61,6 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "Apply",
-    "ApplyError",
     "Applying",
     "Approved",
     "Authority",

@@ -36,7 +36,3 @@ class PortError(GpcoreError):
 
 class ObserveError(PortError):
     """The cluster could not be read, so what is known may be out of date."""
-
-
-class ApplyError(PortError):
-    """A step could not be handed to the cluster at all."""

@@ -4,18 +4,33 @@ Rules of this file: values in, plain documents out; every sentence comes from `e
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, assert_never
+from typing import assert_never
 
-import attrs
+from cattrs import Converter
 
 from gpcore.control import State
-from gpcore.decisions import INVALID, Approved, Decision, Nearest, Reason, Rejected, explain
+from gpcore.decisions import INVALID, Approved, Decision, Reason, Rejected, explain
 from gpcore.events import Failed, Outcome, Succeeded
 from gpcore.plans import Change, Plan
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
 from gpcore.wire.documents import Json
+
+
+def _key_json(key: PoolKey) -> Json:
+    return {"participant": str(key.participant), "role": key.role.value}
+
+
+def _change_json(change: Change) -> Json:
+    return {**_key_json(change.pool), "before": change.before, "after": change.after}
+
+
+# The reasons are plain values of these, so their names are their form; a new reason needs nothing here.
+_converter = Converter()
+_converter.register_unstructure_hook(ParticipantId, str)
+_converter.register_unstructure_hook(PoolKey, _key_json)
+_converter.register_unstructure_hook(Change, _change_json)
 
 
 def status(decision: Decision) -> str:
@@ -31,18 +46,18 @@ def status(decision: Decision) -> str:
 
 def reason_json(reason: Reason) -> Json:
     """Return *reason* by its kind and its numbers."""
-    return {"kind": reason.kind, **{name: _plain(getattr(reason, name)) for name in _names(type(reason))}}
+    return {"kind": reason.kind, **_converter.unstructure(reason)}
 
 
 def plan_json(plan: Plan) -> list[list[Json]]:
     """Return the steps of *plan*, each a list of its changes."""
-    return [[_plain(change) for change in step.changes] for step in plan.steps]
+    return [[_change_json(change) for change in step.changes] for step in plan.steps]
 
 
 def pool_json(pool: Pool) -> Json:
     """Return all that is known of *pool*."""
     return {
-        **_plain(pool.key),
+        **_key_json(pool.key),
         "replicas": pool.replicas,
         "ready": pool.ready,
         "present": pool.present,
@@ -195,23 +210,3 @@ def _current(request: ScaleRequest, snapshot: Snapshot) -> dict[str, int]:
 
 def _changes(steps: Iterable[Sequence[Change]]) -> str:
     return ", ".join(f"{change.pool} {change.before} to {change.after}" for changes in steps for change in changes)
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON has
-    match value:
-        case ParticipantId():
-            return str(value)
-        case PoolKey(participant, role):
-            return {"participant": str(participant), "role": role.value}
-        case Change(pool, before, after):
-            return {**_plain(pool), "before": before, "after": after}
-        case Nearest(own, partners):
-            return {"own": _plain(own), "partners": _plain(partners)}
-        case tuple():
-            return [_plain(one) for one in value]
-        case _:
-            return value
-
-
-def _names(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:
-    return tuple(field.name for field in attrs.fields(kind))
