@@ -249,4 +249,4 @@ async def test_a_cluster_may_be_observed_again(client: Client, namespace: str, t
             first = await anext(observing)
             assert isinstance(first, Listed)
             assert [one.id.name for one in first.deployments] == ["a"]
-            await observing.aclose()  # type: ignore[attr-defined]
+            await observing.aclose()

@@ -5,7 +5,7 @@ thread. What is shown, and in which words, is the cache's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from gpadapters.kubernetes.cache import Cache
@@ -64,7 +64,7 @@ class KubernetesObserver:
         now = self._pace.clock()
         return now - min((one.contact for one in self._followers), default=now)
 
-    async def observe(self) -> AsyncIterator[Observation]:
+    async def observe(self) -> AsyncGenerator[Observation, None]:
         """Yield a whole list, then each change; see the port."""
         self._cache.feed.open()
         self._begin()

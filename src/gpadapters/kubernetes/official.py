@@ -35,6 +35,5 @@ def _loaded() -> tuple[ModuleType, ModuleType]:
 _client, _config = _loaded()
 
 Configuration = _client.Configuration
-ConfigException = _config.ConfigException
 load_incluster_config = _config.load_incluster_config
 load_kube_config = _config.load_kube_config

@@ -19,7 +19,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from gpadapters.kubernetes.official import ConfigException, Configuration, load_incluster_config, load_kube_config
+from gpadapters.kubernetes.official import Configuration, load_incluster_config, load_kube_config
 from gpcore.errors import ConfigError, PortError
 
 JSON_PATCH = "application/json-patch+json"
@@ -58,7 +58,7 @@ async def load_configuration(kubeconfig: Path | None = None, context: str | None
         else:
             path = None if kubeconfig is None else str(kubeconfig)
             await load_kube_config(path, context, client_configuration=configuration, persist_config=False)
-    except (ConfigException, OSError, TypeError, AttributeError, ValueError) as fault:
+    except Exception as fault:  # a file may be wrong in any way, and the loaders raise what comes up
         where = "the default kubeconfig" if kubeconfig is None else str(kubeconfig)
         raise ConfigError([f"{where} is not usable: {fault}"]) from fault
     problems = list(_insecure(configuration))

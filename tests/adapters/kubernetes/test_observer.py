@@ -1,0 +1,166 @@
+"""What the observer makes of a server that says strange things: never a view that is smaller than the truth."""
+
+import json
+from contextlib import aclosing
+from pathlib import Path
+
+import attrs
+import pytest
+
+from gpadapters.kubernetes.cluster import Cluster
+from gpcore.events import Gone, Listed, Seen, Stale
+from gpcore.pools import Role
+from gpcore.ports import Observation
+from tests.adapters.kubernetes.scripted import QUICK, Said, Scripted, connected, event, graph, page, refused
+
+
+async def observed(cluster: Cluster, count: int) -> list[Observation]:
+    """Give the first *count* observations."""
+    found: list[Observation] = []
+    async with aclosing(cluster.observer.observe()) as observing:
+        async for observation in observing:
+            found.append(observation)
+            if len(found) == count:
+                break
+    return found
+
+
+def told(observation: Observation) -> object:
+    """Give what *observation* says in a word: the kind, and names with replicas."""
+    match observation:
+        case Listed(deployments):
+            return ("Listed", {one.id.name: _replicas(one.pool(Role.PREFILL)) for one in deployments})
+        case Seen(deployment):
+            return ("Seen", deployment.id.name, _replicas(deployment.pool(Role.PREFILL)))
+        case Gone(participant):
+            return ("Gone", participant.name)
+        case Stale():
+            return "Stale"
+
+
+def _replicas(pool: object) -> object:
+    return getattr(pool, "replicas", None)
+
+
+async def test_changes_are_shown_and_what_did_not_change_is_not(tmp_path: Path) -> None:
+    lines = [
+        event("ADDED", graph("b", version="11", uid="ub")),
+        event("MODIFIED", graph(version="12")),
+        b"\n",
+        event("BOOKMARK", {"metadata": {"resourceVersion": "13"}}),
+        event("MODIFIED", graph(version="14", generation=2, replicas=5)),
+        event("DELETED", graph("b", version="15", uid="ub")),
+    ]
+    script = Scripted()
+    script.lists.append(page(graph()))
+    script.watches.append(Said(b"".join(lines), hold=True))
+    async with connected(script, tmp_path) as cluster:
+        shown = [told(one) for one in await observed(cluster, 4)]
+        assert shown == [("Listed", {"a": 2}), ("Seen", "b", 2), ("Seen", "a", 5), ("Gone", "b")]
+        assert cluster.observer.problem is None
+        assert cluster.observer.watch_age_s >= 0
+
+
+async def test_a_watch_that_ends_goes_on_where_it_stood(tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists.append(page(graph()))
+    script.watches += [
+        Said(event("BOOKMARK", {"metadata": {"resourceVersion": "20"}})),
+        Said(event("MODIFIED", graph(version="21", generation=2, replicas=3)) + b'{"type":"MODIF'),  # half a line
+        Said(event("MODIFIED", graph(version="22", generation=3, replicas=4)), hold=True),
+    ]
+    async with connected(script, tmp_path) as cluster:
+        shown = [told(one) for one in await observed(cluster, 3)]
+        assert shown == [("Listed", {"a": 2}), ("Seen", "a", 3), ("Seen", "a", 4)]
+    stood = [one.query["resourceVersion"] for one in script.asked if "watch" in one.query and "adapter" not in one.path]
+    assert stood == ["10", "20", "21"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})),
+        Said(event("ERROR", {"code": 500})),
+        Said(b'{"type":"MODIFIED"}\n'),
+        Said(b"half\n"),
+        Said(event("MODIFIED", {"metadata": {}})),
+        Said(event("MODIFIED", graph() | {"kind": "ConfigMap"})),
+        Said(event("SURPRISE", graph())),
+        refused(410, "too old resource version"),
+        refused(429),
+        refused(500),
+        Said(b"x" * (2**24 + 2**19)),
+    ],
+    ids=range(11),
+)
+async def test_whatever_else_a_watch_says_is_answered_with_a_new_list(said: Said, tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists += [page(graph()), page(graph(version="2", generation=2, replicas=7))]
+    script.watches.append(said)
+    async with connected(script, tmp_path) as cluster:
+        shown = [told(one) for one in await observed(cluster, 3)]
+        assert shown[0] == ("Listed", {"a": 2})
+        # What changed meanwhile may be shown just before the whole is.
+        assert shown[1:] in (["Stale", ("Listed", {"a": 7})], ["Stale", ("Seen", "a", 7)])
+
+
+async def test_a_list_is_taken_in_whole_or_not_at_all(tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists += [
+        page(graph("a"), more="next"),
+        refused(410, "the continue token is too old"),
+        page(graph("a"), more="next"),
+        page(graph("b", uid="ub")),
+    ]
+    async with connected(script, tmp_path) as cluster:
+        assert [told(one) for one in await observed(cluster, 1)] == [("Listed", {"a": 2, "b": 2})]
+
+
+async def test_an_item_that_is_not_understood_is_there_and_unknown(tmp_path: Path) -> None:
+    strange = graph("b", uid="ub") | {"spec": {"components": 7}}
+    script = Scripted()
+    script.lists.append(page(graph(), strange))
+    async with connected(script, tmp_path) as cluster:
+        (listed,) = await observed(cluster, 1)
+        assert isinstance(listed, Listed)
+        assert {one.id.name: one.shape_known for one in listed.deployments} == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize(
+    "bad", [page({"spec": {}}), page(7), b"<html>", b"{}", refused(403), refused(503), Said(b"{}", 302)], ids=range(7)
+)
+async def test_a_list_that_names_not_every_object_is_asked_for_again(bad: Said | bytes, tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists += [bad, page(graph())]
+    async with connected(script, tmp_path) as cluster:
+        assert [told(one) for one in await observed(cluster, 1)] == [("Listed", {"a": 2})]
+
+
+async def test_the_periodic_list_repairs_what_the_watch_kept_to_itself(tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists += [page(graph()), page(graph(version="2", generation=2, replicas=9))]
+    async with connected(script, tmp_path, attrs.evolve(QUICK, relist_s=0.05, grace_s=0.1)) as cluster:
+        shown = [told(one) for one in await observed(cluster, 2)]
+        assert shown == [("Listed", {"a": 2}), ("Seen", "a", 9)]
+
+
+async def test_two_cannot_observe_at_once(tmp_path: Path) -> None:
+    async with connected(Scripted(), tmp_path) as cluster:
+        stream = cluster.observer.observe()
+        await anext(stream)
+        with pytest.raises(RuntimeError, match="observed already"):
+            await anext(cluster.observer.observe())
+        await stream.aclose()
+
+
+async def test_a_token_that_was_refused_is_read_again(tmp_path: Path) -> None:
+    script = Scripted()
+    script.lists += [refused(401), page(graph())]
+    async with connected(script, tmp_path) as cluster:
+        rotated = json.loads((tmp_path / "kubeconfig").read_text())
+        rotated["users"][0]["user"]["token"] = "another-token"  # noqa: S105 - not a secret
+        (tmp_path / "kubeconfig").write_text(json.dumps(rotated))
+        assert [told(one) for one in await observed(cluster, 1)] == [("Listed", {"a": 2})]
+    used = [one.headers["Authorization"] for one in script.asked]
+    assert used[0] == "Bearer the-token"
+    assert used[-1] == "Bearer another-token"
