@@ -6,8 +6,7 @@ Rules of this file: files are read, and no cluster is asked.
 import os
 from pathlib import Path
 
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts
-
+from gpadapters.kubernetes.official import ConfigException, list_kube_config_contexts
 from gpcore.errors import ConfigError
 
 _OF_THE_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -35,5 +35,7 @@ def _loaded() -> tuple[ModuleType, ModuleType]:
 _client, _config = _loaded()
 
 Configuration = _client.Configuration
+ConfigException: type[Exception] = _config.ConfigException
+list_kube_config_contexts = _config.list_kube_config_contexts
 load_incluster_config = _config.load_incluster_config
 load_kube_config = _config.load_kube_config
