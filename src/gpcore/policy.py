@@ -179,11 +179,15 @@ class _Case:
         return FloorBreach(after.least, self.budget.floor, gap.own_gpus if gap.transfers else 0, offer, nearest)
 
     def _market(self, moves: Sequence[_Move], gap: Gap) -> Market:
-        """Return who may help: pools that wish the opposite of what *moves* do as a whole."""
+        """Return who may help: pools that wish the opposite of what *moves* do as a whole.
+
+        Nobody may grow under a ceiling while the GPUs of something are not known.
+        """
         net = sum(move.gpus for move in moves)
         opposite = RELEASE if net > 0 else ACQUIRE
         home = self.snapshot.deployment(self.participant)
-        if home is None or net == 0 or opposite != gap.direction:
+        blind = opposite == ACQUIRE and self.budget.ceiling is not None and len(self.snapshot.unknown) > 0
+        if home is None or net == 0 or opposite != gap.direction or blind:
             return Market((), {}, {}, "")
         return Market.of(self.intents, self.snapshot, home=home, asked=self.asked, way=opposite)
 

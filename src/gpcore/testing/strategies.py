@@ -1,0 +1,269 @@
+"""Hypothesis strategies for the values of the core.
+
+Rules of this file: a strategy builds valid values directly and filters nothing, and its simplest choice comes first,
+so that what fails shrinks to a few small pools.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import attrs
+from hypothesis import strategies as st
+
+from gpcore.budgets import Budget
+from gpcore.decisions import Decision
+from gpcore.events import Event, Gone, Listed, Seen, Stale, StepApplied, StepRefused, StepUnknown, Submitted, Ticked
+from gpcore.intents import Intent, Intents
+from gpcore.plans import Change, Step
+from gpcore.policy import Policy
+from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
+from gpcore.requests import Claimed, ScaleRequest, Target
+
+PARTICIPANTS = tuple(ParticipantId("ns", name) for name in "abcd")
+"""The deployments that are drawn: few, so that requests and wishes meet."""
+
+_SHAPES = ((Role.PREFILL,), (Role.DECODE,), (Role.PREFILL, Role.DECODE), (Role.WORKER,))
+_ASKABLE = {
+    Role.PREFILL: (Role.PREFILL,),
+    Role.DECODE: (Role.DECODE,),
+    Role.WORKER: (Role.DECODE, Role.PREFILL),
+}
+_GPUS = (1, 2, 4, 8, 3, 0)
+_MOVES = (1, -1, 2, -2, 3, -3, 4, -4, 6, -6)
+_SLACK = (0, 1, 2, 4, 8, -1, -2, -4)
+
+
+@attrs.frozen
+class Scenario:
+    """Everything that one decision depends on; *intents* are fresh, in the order in which they were told."""
+
+    snapshot: Snapshot
+    intents: tuple[Intent, ...]
+    budget: Budget
+    request: ScaleRequest
+
+    @property
+    def filed(self) -> Intents:
+        """Return the intents as a policy takes them."""
+        return Intents.of(self.intents, self.snapshot)
+
+    def decide(self, policy: Policy) -> Decision:
+        """Return what *policy* decides."""
+        return policy(self.request, snapshot=self.snapshot, intents=self.filed, budget=self.budget)
+
+    def __str__(self) -> str:
+        pools = sorted(self.snapshot.pools(), key=lambda pool: pool.key.order)
+        others = sorted(
+            (one for one in self.snapshot.deployments() if one.fixed_gpus != 0), key=lambda one: str(one.id)
+        )
+        asked = [f"{target.role.value} to {target.replicas}" for target in self.request.targets]
+        bounds = f"floor {self.budget.floor}, ceiling {self.budget.ceiling}"
+        totals = self.snapshot.totals
+        lines = [
+            f"asked:  {self.request.participant} {' and '.join(asked)}",
+            f"bounds: {bounds}; now {totals.charged} count against the ceiling, {totals.least} toward the floor",
+            *(f"pool:   {_told(pool)}" for pool in pools),
+            *(f"else:   {one.id} uses {_gpus(one.fixed_gpus)}" for one in others),
+            *(f"wish:   {wish.pool} {wish.replicas}, since {wish.seen_at:g} s" for wish in self.intents),
+        ]
+        return "\n".join(lines)
+
+
+def participants() -> st.SearchStrategy[ParticipantId]:
+    """Draw one of `PARTICIPANTS`."""
+    return st.sampled_from(PARTICIPANTS)
+
+
+def pool_keys() -> st.SearchStrategy[PoolKey]:
+    """Draw the name of a pool, whether there is one or not."""
+    return st.builds(PoolKey, participants(), st.sampled_from(Role))
+
+
+@st.composite
+def pools(draw: st.DrawFn, key: PoolKey | None = None, *, settled: bool = False, known: bool = False) -> Pool:
+    """Draw a pool, that of *key* where one is given.
+
+    A *settled* one has nothing under way; one that is *known* says how many GPUs a replica uses.
+    """
+    name = draw(pool_keys()) if key is None else key
+    replicas = draw(st.integers(0, 8))
+    gpus = draw(st.sampled_from(_GPUS if known else (*_GPUS, None)))
+    adapter = draw(st.booleans())
+    lag, relay, reserved = (0, 0, None) if settled else draw(_under_way())
+    return Pool(
+        name,
+        replicas,
+        gpus,
+        present=max(0, replicas + lag),
+        ready=replicas,
+        relayed=max(0, replicas + relay) if adapter else None,
+        reserved=reserved,
+        component=f"{name.role.value}-worker",
+        authority=Authority(f"{name.participant.name}-{name.role.value}" if adapter else name.participant.name, "uid"),
+    )
+
+
+def _under_way() -> st.SearchStrategy[tuple[int, int, int | None]]:
+    """Draw how far the status and the relay are off, and what is reserved."""
+    off = st.sampled_from((0, 0, 0, 1, 2, -1))
+    return st.tuples(off, off, st.none() | st.none() | st.none() | st.integers(0, 8))
+
+
+@st.composite
+def deployments(
+    draw: st.DrawFn,
+    participant: ParticipantId | None = None,
+    *,
+    shapes: Sequence[Sequence[Role]] = _SHAPES,
+    settled: bool = False,
+    known: bool = False,
+) -> Deployment:
+    """Draw a deployment, that of *participant* where one is given.
+
+    It has a pool for each role of one of the *shapes*; *settled* and *known* are those of `pools`.
+    """
+    owner = draw(participants()) if participant is None else participant
+    shape = draw(st.sampled_from(tuple(shapes)))
+    drawn = tuple(draw(pools(PoolKey(owner, role), settled=settled, known=known)) for role in shape)
+    fixed = draw(st.sampled_from((0, 0, 0, 1, 4) if known else (0, None, 1)))
+    return Deployment(owner, drawn, fixed_gpus=fixed)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, *, settled: bool = False, known: bool = False) -> Snapshot:
+    """Draw a fleet of one to four deployments; *settled* and *known* are those of `pools`."""
+    first = draw(participants())
+    rest = [draw(st.none() | deployments(one, settled=settled, known=known)) for one in PARTICIPANTS if one != first]
+    drawn = (draw(deployments(first, settled=settled, known=known)), *rest)
+    return Snapshot.of(one for one in drawn if one is not None)
+
+
+@st.composite
+def budgets(draw: st.DrawFn, totals: Totals = Totals(16, 16)) -> Budget:  # noqa: B008 - frozen
+    """Draw bounds at, near and beyond *totals*; often so tight that nothing may change without a partner."""
+    if draw(st.sampled_from((False, True))):
+        return Budget(max(0, totals.least), max(0, totals.least, totals.charged))
+    room, spare = draw(st.sampled_from((None, *_SLACK))), draw(st.sampled_from((None, *_SLACK)))
+    ceiling = None if room is None else max(0, totals.charged + room)
+    floor = 0 if spare is None else max(0, totals.least - spare)
+    return Budget(floor if ceiling is None else min(floor, ceiling), ceiling)
+
+
+@st.composite
+def intents(draw: st.DrawFn, pool: Pool, *, ways: Sequence[int] = (1, -1)) -> Intent:
+    """Draw a wish of *pool*, in one of the *ways* (1: more, -1: less)."""
+    moved = draw(st.sampled_from((1, 2, 3, 6))) * draw(st.sampled_from(tuple(ways)))
+    return Intent(pool.key, max(0, pool.replicas + moved), float(draw(st.integers(0, 3))))
+
+
+@st.composite
+def requests(draw: st.DrawFn, snapshot: Snapshot) -> ScaleRequest:
+    """Draw a request that makes sense for *snapshot*, which must have a pool."""
+    owners = sorted((one for one in snapshot.deployments() if one.pools), key=lambda one: str(one.id))
+    return draw(_requests(draw(st.sampled_from(owners))))
+
+
+@st.composite
+def _requests(draw: st.DrawFn, deployment: Deployment) -> ScaleRequest:
+    """Draw a request for one or all pools of *deployment*."""
+    first = draw(st.sampled_from(deployment.pools))
+    asked = draw(st.sampled_from(((first,), deployment.pools)))
+    targets = []
+    for pool in asked:
+        replicas = max(0, pool.replicas + draw(st.sampled_from(_MOVES)))
+        targets.append(Target(draw(st.sampled_from(_ASKABLE[pool.key.role])), replicas))
+    return ScaleRequest(Claimed(deployment.id.dynamo_namespace), deployment.id, tuple(targets))
+
+
+@st.composite
+def _odd_requests(draw: st.DrawFn, deployment: Deployment, *, owner: ParticipantId | None = None) -> ScaleRequest:
+    """Draw a request for prefill and decode, whatever *deployment* has, calling the one by the other's name."""
+    asked = deployment.id if owner is None else owner
+    component = f"{Role.DECODE.value}-worker"
+    targets = (Target(Role.PREFILL, draw(st.integers(0, 8)), component), Target(Role.DECODE, draw(st.integers(0, 8))))
+    return ScaleRequest(Claimed(asked.dynamo_namespace), asked, targets)
+
+
+def scenarios() -> st.SearchStrategy[Scenario]:
+    """Draw a scenario in which something is at stake.
+
+    The bounds are at or near what is or what would be, and those who wish mostly wish what would help.
+    """
+    return _scenarios(_requests, _SHAPES)
+
+
+def odd_scenarios() -> st.SearchStrategy[Scenario]:
+    """Draw a scenario whose request makes no sense, in one of the ways in which a request can make none."""
+    nobody = partial(_odd_requests, owner=ParticipantId("ns", "nobody"))
+    return st.one_of(
+        _scenarios(nobody, _SHAPES),
+        _scenarios(_odd_requests, ((Role.PREFILL,), (Role.DECODE,))),
+        _scenarios(_odd_requests, ((Role.WORKER,),)),
+        _scenarios(_odd_requests, ((Role.PREFILL, Role.DECODE),)),
+    )
+
+
+@st.composite
+def _scenarios(
+    draw: st.DrawFn, ask: Callable[[Deployment], st.SearchStrategy[ScaleRequest]], shapes: Sequence[Sequence[Role]]
+) -> Scenario:
+    """Draw a scenario of a deployment of one of the *shapes*, which is asked for what *ask* draws."""
+    owner = draw(participants())
+    settled, known = draw(st.sampled_from((True, True, False))), draw(st.sampled_from((*(True,) * 5, False)))
+    home = draw(deployments(owner, shapes=shapes, settled=settled, known=known))
+    home = attrs.evolve(home, pools=tuple(attrs.evolve(pool, reserved=None) for pool in home.pools))
+    rest = [draw(st.none() | deployments(one, settled=settled, known=known)) for one in PARTICIPANTS if one != owner]
+    snapshot = Snapshot.of([home, *(one for one in rest if one is not None)])
+    request = draw(ask(home))
+    net = _net(request, snapshot)
+    helpful = -1 if net.charged > 0 else 1
+    wishes = tuple(
+        draw(intents(pool, ways=(helpful, helpful, helpful, -helpful)))
+        for pool in sorted(snapshot.pools(), key=lambda one: one.key.order)
+        if draw(st.booleans())
+    )
+    around = draw(st.sampled_from((snapshot.totals, snapshot.totals + net)))
+    return Scenario(snapshot, wishes, draw(budgets(around)), request)
+
+
+def _net(request: ScaleRequest, snapshot: Snapshot) -> Totals:
+    """Return the GPUs that *request* acquires."""
+    asked = [(snapshot.answering(request.participant, target.role), target) for target in request.targets]
+    gpus = sum((one.replicas - pool.replicas) * (pool.gpus_per_replica or 0) for pool, one in asked if pool is not None)
+    return Totals(gpus, gpus)
+
+
+def steps(snapshot: Snapshot) -> st.SearchStrategy[Step]:
+    """Draw a step that changes one pool of *snapshot*, which must have one."""
+    every = sorted(snapshot.pools(), key=lambda pool: pool.key.order)
+    return st.builds(lambda pool, after: Step((Change.of(pool, after),)), st.sampled_from(every), st.integers(0, 8))
+
+
+def events(snapshot: Snapshot) -> st.SearchStrategy[Event]:
+    """Draw anything that can happen to a planner that sees *snapshot*, which must have a pool."""
+    ids, now = st.sampled_from(("1", "2", "3")), st.integers(0, 1000).map(float)
+    deployed = tuple(sorted(snapshot.deployments(), key=lambda one: str(one.id)))
+    return st.one_of(
+        st.builds(Submitted, ids, requests(snapshot), now),
+        st.builds(Ticked, now),
+        st.builds(Seen, deployments()),
+        st.builds(Gone, participants()),
+        st.just(Stale()),
+        st.just(Listed(deployed)),
+        st.builds(StepApplied, ids, steps(snapshot)),
+        st.builds(StepRefused, ids, steps(snapshot), st.just("refused")),
+        st.builds(StepUnknown, ids, steps(snapshot), st.just("no answer")),
+    )
+
+
+def _gpus(count: int | None) -> str:
+    return f"{'unknown' if count is None else count} GPUs"
+
+
+def _told(pool: Pool) -> str:
+    """Return *pool* in one line, and of what is under way just what is."""
+    parts = [f"{pool.key} {pool.replicas} x {_gpus(pool.gpus_per_replica)}"]
+    parts += [f"{pool.present} present"] if pool.present != pool.replicas else []
+    parts += [f"{pool.relayed} relayed"] if pool.relayed not in (None, pool.replicas) else []
+    parts += [f"{pool.reserved} reserved"] if pool.reserved is not None else []
+    return ", ".join(parts)
