@@ -139,15 +139,10 @@ class Session:
         renewals = self._renewals
         try:
             for final in (False, True):
-                request = self._http.request(
-                    method,
-                    URL(self._host + path, encoded=True),
-                    headers={**await self._credentials(), **headers},
-                    allow_redirects=False,
-                    **self._route,
-                    **options,
-                )
-                async with request as response:
+                credentials = await self._credentials()
+                url = URL(self._host + path, encoded=True)
+                asked = {"headers": {**credentials, **headers}, "allow_redirects": False, **self._route, **options}
+                async with self._http.request(method, url, **asked) as response:
                     if final or response.status != _UNAUTHORIZED:
                         yield response
                         return
@@ -211,7 +206,7 @@ def _route(configuration: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return how to reach the host: through the configured proxy, else the environment's, under the configured name."""
     url = urlsplit(configuration.host)
     proxy = configuration.proxy
-    if proxy is None and not proxy_bypass(url.netloc):
+    if proxy is None and not _loopback(url.hostname or "") and not proxy_bypass(url.netloc):
         proxy = getproxies().get(url.scheme)
     route = {
         "proxy": proxy,

@@ -7,16 +7,17 @@ from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 
-from gpadapters.kubernetes.cluster import Cluster
+from gpadapters.kubernetes.cluster import Cluster, Pace
 from gpadapters.kubernetes.executor import Write, written
 from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
 from gpcore.events import Listed
 from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, PoolKey, Role
 from gpcore.ports import Applied, Applying, Refused, Unknown
-from tests.adapters.kubernetes.scripted import Said, Scripted, connected, graph, page, refused
+from tests.adapters.kubernetes.scripted import QUICK, Said, Scripted, connected, graph, page, refused
 
 OWNER = ParticipantId("ns", "a")
 GRAPH = Authority("deployment/a", "u")
@@ -92,12 +93,14 @@ class TestPatches:
 
 
 @contextlib.asynccontextmanager
-async def serving(script: Scripted, folder: Path) -> AsyncIterator[tuple[Cluster, dict[ParticipantId, Deployment]]]:
+async def serving(
+    script: Scripted, folder: Path, pace: Pace
+) -> AsyncIterator[tuple[Cluster, dict[ParticipantId, Deployment]]]:
     """Observe deployment `a` of *script*, and give what was shown."""
     script.lists.append(page(graph()))
     view: dict[ParticipantId, Deployment] = {}
     whole = asyncio.Event()
-    async with connected(script, folder) as cluster:
+    async with connected(script, folder, pace) as cluster:
 
         async def follow() -> None:
             async for one in cluster.observer.observe():
@@ -116,9 +119,9 @@ async def serving(script: Scripted, folder: Path) -> AsyncIterator[tuple[Cluster
                 await task
 
 
-async def applied(script: Scripted, folder: Path) -> tuple[Applying, int]:
+async def applied(script: Scripted, folder: Path, pace: Pace = QUICK) -> tuple[Applying, int]:
     """Apply prefill 2 to 5 and give the outcome, and the replicas that were shown by then."""
-    async with serving(script, folder) as (cluster, view):
+    async with serving(script, folder, pace) as (cluster, view):
         outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
         (pool,) = view[OWNER].pools
         return outcome, pool.replicas
@@ -169,6 +172,22 @@ async def test_of_a_server_in_trouble_nobody_knows(status: int, tmp_path: Path) 
     script = Scripted(writes=_one(refused(status)))
     assert await applied(script, tmp_path) == (Unknown(f"{status} Because: no"), 2)
     assert len(script.patches) == 1
+
+
+@pytest.mark.parametrize(("asked", "least_s", "most_s"), [("3", 3, 3.1), ("86400", 10, 10.1), ("soon", 0, 0.1)])
+async def test_a_server_that_asks_for_patience_gets_it_within_reason(
+    asked: str, least_s: float, most_s: float, tmp_path: Path
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    script = Scripted(writes=_one(attrs.evolve(refused(429), headers={"Retry-After": asked})))
+    outcome, _ = await applied(script, tmp_path, attrs.evolve(QUICK, sleep=sleep))
+    assert isinstance(outcome, Unknown)
+    assert least_s <= slept[0] <= most_s
 
 
 async def test_credentials_that_stay_refused_are_read_again_once(tmp_path: Path) -> None:
