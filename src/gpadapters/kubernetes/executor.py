@@ -27,7 +27,7 @@ MANAGER = "gp-planner"
 
 _TIMEOUT_S = 5.0
 _LONGEST_WAIT_S = 10.0
-_DIGITS = 5
+_DIGITS = 10  # more of them is no number of seconds
 _UNDECIDED = {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.TOO_MANY_REQUESTS}
 _SERVER_ERROR = http.HTTPStatus.INTERNAL_SERVER_ERROR
 _CHANGED = {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT, http.HTTPStatus.UNPROCESSABLE_ENTITY}
