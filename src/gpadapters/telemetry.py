@@ -52,7 +52,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "gp_operations": ("gauge", "Operations under way."),
     "gp_unknown_shapes": ("gauge", "Deployments whose GPUs are not all known; nothing may grow while there are any."),
     "gp_ready": ("gauge", "1 while requests can be decided on a current view."),
-    "gp_watch_age_seconds": ("gauge", "Since the cluster last showed anything; +Inf before it did."),
+    "gp_watch_age_seconds": ("gauge", "Since the cluster was last heard of; +Inf before it was."),
     "gp_build_info": ("info", "The version that runs."),
 }
 """Every metric: its type and what it says."""
@@ -80,12 +80,22 @@ _RESULTS: Mapping[str, tuple[str, str]] = {
 
 
 class Telemetry:
-    """Count, time and log what the planner does: its `hear` is a listener, its `refused` is the HTTP server's."""
+    """Count, time and log what the planner does: its `hear` is a listener, its `refused` is the HTTP server's.
 
-    def __init__(self, *, version: str = "0", clock: Callable[[], float] = time.monotonic) -> None:
+    *silence* tells for how many seconds nothing was heard of the cluster, where the observer knows better than that
+    nothing has changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str = "0",
+        clock: Callable[[], float] = time.monotonic,
+        silence: Callable[[], float] | None = None,
+    ) -> None:
         self._clock = clock
         self._arrived: dict[str, float] = {}
-        self._view = _View(version, clock)
+        self._view = _View(version, clock, silence)
         self._registry = CollectorRegistry()
         self._registry.register(self._view)
         self._requests = self._counter(REQUESTS, "result", "reason")
@@ -160,6 +170,7 @@ class _View(Collector):
 
     version: str
     clock: Callable[[], float]
+    silence: Callable[[], float] | None = None
     state: State = attrs.field(factory=State)
     shown_at: float = float("-inf")
 
@@ -188,8 +199,12 @@ class _View(Collector):
             "gp_operations": len(state.operations),
             "gp_unknown_shapes": len(snapshot.unknown),
             "gp_ready": state.ready,
-            "gp_watch_age_seconds": self.clock() - self.shown_at,
+            "gp_watch_age_seconds": self._silence(),
         }
+
+    def _silence(self) -> float:
+        unchanged = self.clock() - self.shown_at
+        return unchanged if self.silence is None or unchanged == float("inf") else min(unchanged, self.silence())
 
     def _deployments(self) -> Metric:
         family = GaugeMetricFamily(DGD_GPUS, METRICS[DGD_GPUS][1], labels=["dgd_name"])

@@ -91,6 +91,16 @@ def test_the_budget_and_what_counts_are_read_off_the_state() -> None:
     )
 
 
+def test_a_cluster_that_is_followed_and_does_not_change_is_not_silent() -> None:
+    followed = Telemetry(clock=lambda: 100.0, silence=lambda: 2.0)
+    assert "gp_watch_age_seconds +Inf" in followed.exposition().decode()
+    followed.hear(event := Listed(()), step(State(), event))
+    assert "gp_watch_age_seconds 0.0" in followed.exposition().decode()
+    later = Telemetry(clock=iter([0.0, 100.0]).__next__, silence=lambda: 2.0)
+    later.hear(event, step(State(), event))
+    assert "gp_watch_age_seconds 2.0" in later.exposition().decode()
+
+
 def test_without_a_ceiling_there_is_any_headroom() -> None:
     heard = Heard.begun()
     heard.state = State()

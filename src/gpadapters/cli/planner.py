@@ -7,7 +7,7 @@ is not imported.
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ async def _run(chosen: Settings) -> None:
 
     async with AsyncExitStack() as stack:
         world = await _world(chosen, stack)
-        telemetry = Telemetry(version=version("gpcore"))
+        telemetry = Telemetry(version=version("gpcore"), silence=world.silence)
         brain = rehearse if chosen.no_operation else step
         listeners = [telemetry.hear, notice]
         planner = Planner(chosen.rules, world.observer, world.executor, listeners=listeners, brain=brain)
@@ -65,6 +65,7 @@ async def _run(chosen: Settings) -> None:
 class _World:
     observer: Observer
     executor: Executor
+    silence: Callable[[], float] | None = None
 
 
 async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
@@ -82,7 +83,8 @@ async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
         raise ConfigError([f"--kubeconfig: {kubeconfig} is no file"])  # the client would take it for an empty one
     namespaces = chosen.namespaces or (namespace_here(kubeconfig=kubeconfig, context=context),)
     connected = await stack.enter_async_context(connect(namespaces, kubeconfig=kubeconfig, context=context))
-    return _World(connected.observer, connected.executor)
+    observer = connected.observer
+    return _World(observer, connected.executor, lambda: observer.watch_age_s)
 
 
 @asynccontextmanager
