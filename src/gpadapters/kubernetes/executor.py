@@ -64,6 +64,9 @@ def written(step: Step, graph: Graph | None, adapters: tuple[Adapter, ...]) -> W
             return Write(ADAPTERS, adapter.key, adapter.identity.uid, _of_adapter(*changes[0], adapter))
     if authority_of(graph, ()) != step.authority:
         return f"{step.authority.name} of {participant} is not the object that it was"
+    for change, component in changes:
+        if component.written is None and component.replicas != change.before:  # a test of null would not tell
+            return f"{change.pool} was changed to {component.replicas} replicas meanwhile, from {change.before}"
     return Write(GRAPHS, graph.key, graph.identity.uid, _of_graph(changes, graph))
 
 

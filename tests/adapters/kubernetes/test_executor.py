@@ -84,6 +84,7 @@ class TestPatches:
             (Authority("deployment/a", "old"), known(("p", "prefill", 2)), "deployment/a of ns/a is not the object"),
             (GRAPH, known(("p", "decode", 2)), "ns/a has no component for the role prefill any more"),
             (GRAPH, known(("p", "prefill", 2), ("q", "prefill", 2)), "ns/a has no component for the role prefill"),
+            (GRAPH, known(("p", "prefill", None)), "ns/a/prefill was changed to 1 replicas meanwhile, from 2"),
         ],
     )
     def test_what_is_no_longer_there_is_not_written(self, authority: Authority, found: Graph | None, why: str) -> None:
