@@ -29,7 +29,7 @@ _ASKABLE = {
     Role.WORKER: (Role.DECODE, Role.PREFILL),
 }
 _GPUS = (1, 2, 4, 8, 3, 0)
-_MOVES = (1, -1, 2, -2, 3, -3, 4, -4, 6, -6)
+_MOVES = (1, 2, 3, 4, 6)
 _SLACK = (0, 1, 2, 4, 8, -1, -2, -4)
 
 
@@ -165,13 +165,14 @@ def requests(draw: st.DrawFn, snapshot: Snapshot) -> ScaleRequest:
 
 @st.composite
 def _requests(draw: st.DrawFn, deployment: Deployment) -> ScaleRequest:
-    """Draw a request for one or all pools of *deployment*."""
+    """Draw a request for one or all pools of *deployment*, mostly to give to the one what the other has."""
     first = draw(st.sampled_from(deployment.pools))
     asked = draw(st.sampled_from(((first,), deployment.pools)))
-    targets = []
+    way, targets = draw(st.sampled_from((1, -1))), []
     for pool in asked:
-        replicas = max(0, pool.replicas + draw(st.sampled_from(_MOVES)))
+        replicas = max(0, pool.replicas + way * draw(st.sampled_from(_MOVES)))
         targets.append(Target(draw(st.sampled_from(_ASKABLE[pool.key.role])), replicas))
+        way *= draw(st.sampled_from((-1, -1, 1)))
     return ScaleRequest(Claimed(deployment.id.dynamo_namespace), deployment.id, tuple(targets))
 
 
