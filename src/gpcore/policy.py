@@ -1,7 +1,7 @@
 """How a request is decided.
 
 Rules of this file: pure, and blind to who asks; `control` has asked that before. A policy of your own is any function
-with the signature of `Policy`; `gpcore.testing.check_policy` says whether it keeps the laws.
+with the signature of `Policy`; `gpcore.testing.laws.check_policy` says whether it keeps the laws.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
