@@ -57,7 +57,7 @@ Brain = Callable[[State, Event], Transition]
 """What follows from an event: `step`, or something that keeps its promises."""
 
 Listener = Callable[[Event, Transition], None]
-"""Told of every event and what it led to, after its effects were begun."""
+"""Told of every event and what it led to, in order, when its effects are under way."""
 
 
 @attrs.frozen
@@ -201,8 +201,11 @@ class Planner:
             snapshot = self._state.snapshot or Snapshot()
             for watch in self._watching:
                 watch.look(snapshot)
-        for listener in self._listeners:
-            self._tell(listener, event, transition)
+        if self._listeners:
+            # Not now: what was begun is to be on its way first. It takes one turn of the loop to begin a step or an
+            # answer, and (before Python 3.12) one more to send a request.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._tell, event, transition)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -233,11 +236,12 @@ class Planner:
         if record is not None:
             _remember(self._ended, key, attrs.evolve(record, ended_at=self._clock.wall(), outcome=outcome))
 
-    def _tell(self, listener: Listener, event: Event, transition: Transition) -> None:
-        try:
-            listener(event, transition)
-        except Exception:
-            log.exception("a listener failed", extra={"gp_event": type(event).__name__})
+    def _tell(self, event: Event, transition: Transition) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event, transition)
+            except Exception:
+                log.exception("a listener failed", extra={"gp_event": type(event).__name__})
 
     async def _apply(self, effect: Apply) -> None:
         """Write one step and say how it went; a failure that nobody foresaw may have left anything behind."""
