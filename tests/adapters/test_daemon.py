@@ -330,9 +330,7 @@ async def test_an_event_that_causes_another_is_heard_of_first() -> None:
     brain = planner(on, listeners=[relisting])
     brain.dispatch(Stale())
     assert not order, "whoever listens hears of it when it is under way"
-    async with asyncio.timeout(5):
-        while len(order) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(order) == 2)
     assert order == ["Stale", "Listed"]
 
 

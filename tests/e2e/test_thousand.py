@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.adapters.cli.running import GPCTL
-from tests.cluster import ApiServer, Client, Json, components_of, create_all, disaggregated, graphs
+from tests.cluster import ApiServer, Client, Json, Watch, components_of, create_all, disaggregated, graphs
 from tests.cluster.objects import replicas_pointer
 from tests.cluster.processes import Leashed
 from tests.cluster.waiting import eventually
@@ -49,10 +49,11 @@ class Totals:
     charges: dict[str, int]
     shown: dict[str, int] = attrs.field(factory=dict)  # the total by revision
 
-    def take(self, event: Json) -> None:
-        metadata = event["object"]["metadata"]
-        self.charges[metadata["name"]] = 0 if event["type"] == "DELETED" else charge(event["object"])
-        self.shown[metadata["resourceVersion"]] = sum(self.charges.values())
+    def follow(self, watch: Watch) -> None:
+        for event in watch:
+            metadata = event["object"]["metadata"]
+            self.charges[metadata["name"]] = 0 if event["type"] == "DELETED" else charge(event["object"])
+            self.shown[metadata["resourceVersion"]] = sum(self.charges.values())
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def watched(client: Client, namespace: str) -> Iterator[Totals]:
     listed = client.get(graphs(namespace))
     totals = Totals({one["metadata"]["name"]: charge(one) for one in listed["items"]})
     with client.watch(graphs(namespace), resourceVersion=listed["metadata"]["resourceVersion"]) as watch:
-        thread = threading.Thread(target=lambda: [totals.take(event) for event in watch])
+        thread = threading.Thread(target=totals.follow, args=(watch,))
         thread.start()
         try:
             yield totals
