@@ -32,7 +32,8 @@ SIZES = (1, 200, 1_000)
 CALLERS = (8, 32)
 ROUNDS = 5
 TURNS = 30  # a round
-REQUESTS = 320  # a round, by all callers at once together
+ROUNDS_AT_ONCE = 3
+REQUESTS = 192  # a round, by all callers at once together
 GOAL = 1.5
 GROWTH = 1.25  # what "independent of the number of deployments" may be, given how much one run differs from the next
 LOW, HIGH = 3, 4
@@ -218,7 +219,7 @@ def main() -> None:
             for one in made:
                 one.alone()
         for count in CALLERS:
-            for _ in range(ROUNDS):
+            for _ in range(ROUNDS_AT_ONCE):
                 for one in made:
                     one.together(count)
         print(f"one caller; {_cluster.busy()}")
