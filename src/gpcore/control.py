@@ -265,14 +265,14 @@ def _advance(state: State, key: str) -> Transition:
 
 
 def _sent(state: State, operation: Operation, ready: tuple[Step, ...]) -> Transition:
-    waiting = tuple(one for one in operation.waiting if one not in ready)
-    operation = attrs.evolve(operation, waiting=waiting, sent=operation.sent + ready)
-    return Transition(_with_operation(state, operation), tuple(Apply(operation.id, one) for one in ready))
+    return Transition(
+        _with_operation(state, operation.sending(ready)), tuple([Apply(operation.id, one) for one in ready])
+    )
 
 
 def _sendable(state: State, operation: Operation) -> tuple[Step, ...]:
     """Return the waiting steps that may be written now: releases at once, the others when there is room."""
-    releases = tuple(one for one in operation.waiting if not one.acquires)
+    releases = tuple([one for one in operation.waiting if not one.acquires])
     if releases:
         return releases
     released = all(one.acquires for one in (*operation.sent, *operation.unsure, *operation.landed))

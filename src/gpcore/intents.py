@@ -75,14 +75,18 @@ class Shelf:
         return Shelf(self.units - candidate.replicas, levels)
 
 
+Shelves = Mapping[int, Mapping[int, Shelf]]
+"""By direction, then by GPUs per replica."""
+
 _EMPTY = Shelf()
+_NOTHING: Shelves = {RELEASE: {}, _IDLE: {}, ACQUIRE: {}}
 
 
 class _Filed(NamedTuple):
-    """An intent, its *place* (the shelf: direction and GPUs per replica), and the candidate that it makes."""
+    """An intent, the direction in which its pool would move, and the candidate that it makes."""
 
     intent: Intent
-    place: tuple[int, int]
+    direction: int
     candidate: Candidate
 
 
@@ -91,7 +95,7 @@ class Intents:
     """Hold at most one intent a pool, filed as of one snapshot."""
 
     _entries: Index[PoolKey, _Filed] = attrs.field(factory=Index)
-    _shelves: Mapping[tuple[int, int], Shelf] = attrs.field(factory=dict, repr=False, hash=False)
+    _shelves: Shelves = attrs.field(default=_NOTHING, repr=False, hash=False)
     _as_of: Snapshot = attrs.field(factory=Snapshot, repr=False, eq=False)
 
     @classmethod
@@ -135,7 +139,8 @@ class Intents:
         """Return the intents of at most *ttl_s* seconds of age at *now*, at the cost of those that expire."""
         expired = [
             candidate.pool
-            for shelf in self._shelves.values()
+            for shelves in self._shelves.values()
+            for shelf in shelves.values()
             for level in shelf.levels.values()
             if now - level[0].seen_at > ttl_s
             for candidate in takewhile(lambda one: now - one.seen_at > ttl_s, level)
@@ -145,14 +150,15 @@ class Intents:
     def _refiled(self, intents: Mapping[PoolKey, Intent | None], as_of: Snapshot) -> "Intents":
         """Return these intents as of *as_of*, with those of some pools replaced, or dropped (None)."""
         entries: dict[PoolKey, _Filed | None] = {}
-        shelves = dict(self._shelves)
+        shelves = {direction: dict(sizes) for direction, sizes in self._shelves.items()}
         for key, intent in intents.items():
             before = self._entries.get(key)
             if before is not None:
-                _take(shelves, before)
+                _take(shelves[before.direction], before.candidate)
             filed = None if intent is None else _file(intent, as_of.pool(key))
             if filed is not None:
-                shelves[filed.place] = (shelves.get(filed.place) or _EMPTY).with_one(filed.candidate)
+                sizes, gpus = shelves[filed.direction], filed.candidate.gpus
+                sizes[gpus] = (sizes.get(gpus) or _EMPTY).with_one(filed.candidate)
             if before is not None or filed is not None:
                 entries[key] = filed
         return Intents(self._entries.replaced(entries) if entries else self._entries, shelves, as_of)
@@ -162,25 +168,24 @@ class Intents:
 
         Free where the intents are filed as of this very snapshot; else they are filed anew.
         """
-        filed = self._filed_as_of(snapshot)
-        return {gpus: shelf for (way, gpus), shelf in filed._shelves.items() if way == direction}  # noqa: SLF001 - its own class
+        return self._filed_as_of(snapshot)._shelves[direction]  # noqa: SLF001 - its own class
 
     def candidate(self, snapshot: Snapshot, key: PoolKey, direction: int) -> Candidate | None:
         """Return the candidate that the intent of the pool *key* makes, if it moves in *direction* in *snapshot*."""
         filed = self._filed_as_of(snapshot)._entries.get(key)  # noqa: SLF001 - its own class
-        return filed.candidate if filed is not None and filed.place[0] == direction else None
+        return filed.candidate if filed is not None and filed.direction == direction else None
 
     def _filed_as_of(self, snapshot: Snapshot) -> "Intents":
         return self if self._as_of is snapshot else Intents.of(self, snapshot)
 
 
-def _take(shelves: dict[tuple[int, int], Shelf], filed: _Filed) -> None:
-    """Take *filed* off its shelf, and an empty shelf away."""
-    shelf = shelves[filed.place].without(filed.candidate)
+def _take(shelves: dict[int, Shelf], candidate: Candidate) -> None:
+    """Take *candidate* off its shelf, and an empty shelf away."""
+    shelf = shelves[candidate.gpus].without(candidate)
     if shelf.levels:
-        shelves[filed.place] = shelf
+        shelves[candidate.gpus] = shelf
     else:
-        del shelves[filed.place]
+        del shelves[candidate.gpus]
 
 
 def _file(intent: Intent, pool: Pool | None) -> _Filed | None:
@@ -191,7 +196,7 @@ def _file(intent: Intent, pool: Pool | None) -> _Filed | None:
     order, key = intent.pool.order, intent.pool
     if pool is None or pool.reserved is not None or not pool.gpus_per_replica or pool.replicas == intent.replicas:
         met = pool is not None and pool.reserved is None and pool.replicas == intent.replicas
-        return None if met else _Filed(intent, (_IDLE, 0), Candidate(intent.seen_at, order, 0, key, 0))
+        return None if met else _Filed(intent, _IDLE, Candidate(intent.seen_at, order, 0, key, 0))
     wish = intent.replicas - pool.replicas
     candidate = Candidate(intent.seen_at, order, abs(wish), key, pool.gpus_per_replica)
-    return _Filed(intent, (ACQUIRE if wish > 0 else RELEASE, pool.gpus_per_replica), candidate)
+    return _Filed(intent, ACQUIRE if wish > 0 else RELEASE, candidate)

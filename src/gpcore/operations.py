@@ -49,6 +49,25 @@ class Operation:
             return self
         return attrs.evolve(self, landed=(), done=(*self.done, *self.landed))
 
+    def sending(self, ready: tuple[Step, ...]) -> "Operation":
+        """Return this operation with *ready* of its waiting steps sent."""
+        return Operation(
+            self.id,
+            self.request,
+            self.plan,
+            self.started_at,
+            tuple([one for one in self.waiting if one not in ready]),
+            self.sent + ready,
+            self.unsure,
+            self.landed,
+            self.done,
+            self.noticed,
+            self.excess,
+            self.problem,
+            self.retries,
+            self.waiters,
+        )
+
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
         """Say whether all that is *asked* is what this operation does."""
         afters = self.plan.afters

@@ -177,23 +177,22 @@ class Market:
         """Return the fewest others, the oldest first, that move exactly *gpus*."""
         if gpus == 0:
             return None if demand else {}
-        alone = [
-            (candidate, gpus // size)
-            for size, shelf in self.shelves.items()
-            if size >= demand and gpus % size == 0 and (candidate := self._oldest(shelf, gpus // size))
-        ]
-        if alone:
-            return dict([min(alone)])
-        return self._several(gpus, demand)
+        alone: Candidate | None = None
+        for size, shelf in self.shelves.items():
+            if size >= demand and gpus % size == 0:
+                alone = self._oldest(shelf, gpus // size, than=alone)
+        return self._several(gpus, demand) if alone is None else {alone: gpus // alone.gpus}
 
-    def _oldest(self, shelf: Shelf, replicas: int) -> Candidate | None:
-        """Return the oldest other candidate that can move *replicas*."""
-        firsts = []
+    def _oldest(self, shelf: Shelf, replicas: int, *, than: Candidate | None) -> Candidate | None:
+        """Return the oldest other candidate that can move *replicas*, if it is older *than* the one given."""
+        oldest = than
         for digits, level in shelf.levels.items():
             if digits >= replicas.bit_length():
-                fitting = (one for one in level if one.replicas >= replicas and self._other(one))
-                firsts += [first for first in [next(fitting, None)] if first]
-        return min(firsts, default=None)
+                for candidate in level:
+                    if candidate.replicas >= replicas and self._other(candidate):
+                        oldest = candidate if oldest is None or candidate < oldest else oldest
+                        break
+        return oldest
 
     def _other(self, candidate: Candidate) -> bool:
         return candidate.order[0] != self.home

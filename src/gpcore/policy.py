@@ -122,26 +122,33 @@ def violation(plan: Plan, asked: Mapping[PoolKey, int], *, snapshot: Snapshot, b
     It does all that was *asked* for, on pools as they are, changes each once, no step of it ends above the ceiling
     and above where it began, and its end keeps the floor within the tolerance or does not lead further below it.
     """
-    changes, afters = plan.changes, plan.afters
-    for key, replicas in asked.items():
-        pool = snapshot.pool(key)
-        if afters.get(key, pool and pool.replicas) != replicas:
-            return f"it does not do what was asked of {key}"
-    if len(afters) != len(changes):
-        return "it changes one pool twice"
+    return next(_violations(plan, asked, snapshot, budget), None)
+
+
+def _violations(plan: Plan, asked: Mapping[PoolKey, int], snapshot: Snapshot, budget: Budget) -> Iterator[str]:
     before = totals = snapshot.totals
+    left, tolerance = dict(asked), 0
+    changed: set[PoolKey] = set()
     for step in plan.steps:
         for change in step.changes:
-            pool = snapshot.pool(change.pool)
+            key, pool = change.pool, snapshot.pool(change.pool)
+            if key in changed:
+                yield f"it changes {key} twice"
+            if left.pop(key, change.after) != change.after:
+                yield f"it does not do what was asked of {key}"
             if pool is None or not change.begins_at(pool) or change.after < 0:
-                return f"it changes {change.pool} from what it is not"
-            totals += pool.shift(change.after)
+                yield f"it changes {key} from what it is not"
+            else:
+                totals += pool.shift(change.after)
+            changed.add(key)
+            tolerance = max(tolerance, change.gpus_per_replica or 0)
         if budget.excess(totals) > budget.excess(before):
-            return f"after {step.changes[0].pool} the total is {totals.charged} GPUs, above the ceiling"
-    tolerance = max((change.gpus_per_replica or 0 for change in changes), default=0)
+            yield f"after {step.changes[0].pool} the total is {totals.charged} GPUs, above the ceiling"
+    for key, replicas in left.items():
+        if (pool := snapshot.pool(key)) is None or pool.replicas != replicas:
+            yield f"it does not do what was asked of {key}"
     if budget.shortfall(totals) > max(tolerance, budget.shortfall(before)):
-        return f"it ends with {totals.least} GPUs, below the floor ({budget.floor})"
-    return None
+        yield f"it ends with {totals.least} GPUs, below the floor ({budget.floor})"
 
 
 @attrs.frozen

@@ -96,8 +96,7 @@ class PoolKey(NamedTuple):
         return f"{self.participant}/{self.role.value}"
 
 
-@attrs.frozen
-class Authority:
+class Authority(NamedTuple):
     """Name the object that the operator takes replicas from: a scaling adapter, or else the deployment itself.
 
     *uid* tells an object from a later one of the same name: a step made for one is never applied to the other.

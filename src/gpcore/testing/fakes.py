@@ -150,7 +150,7 @@ class MemoryCluster:
         if known is not None and known.authority.name == pool.authority.name:
             return attrs.evolve(pool, authority=known.authority)
         self._minted += 1
-        return attrs.evolve(pool, authority=attrs.evolve(pool.authority, uid=f"uid-{self._minted}"))
+        return attrs.evolve(pool, authority=Authority(pool.authority.name, f"uid-{self._minted}"))
 
     def _set(self, deployment: Deployment) -> None:
         """Store *deployment* with what its operator does at once, show it, and let the operator do the rest later."""
