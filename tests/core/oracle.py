@@ -181,7 +181,8 @@ def cases(seed: int) -> Iterator[Case]:
 def _case(chance: Random) -> Case:
     sizes = chance.choice(_SIZES)
     home = ParticipantId("ns", chance.choice("ae"))
-    own = [_own(chance, PoolKey(home, role), sizes) for role in (Role.PREFILL, Role.DECODE)]
+    roles = chance.choice(((Role.PREFILL, Role.DECODE), tuple(Role)))
+    own = [_own(chance, PoolKey(home, role), sizes) for role in roles]
     count = chance.randrange(MOST_CANDIDATES + 1)
     others = [_other(chance, at, sizes) for at in range(chance.randrange(count, MOST_CANDIDATES + 1))]
     pools = {pool.key: pool for pool in (*own, *others)}
