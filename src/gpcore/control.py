@@ -253,9 +253,7 @@ def _with_operation(state: State, operation: Operation) -> State:
 
 def _advance(state: State, key: str) -> Transition:
     """Send what of the operation *key* can be sent now, or end it."""
-    operation = state.operations.get(key)
-    if operation is None:
-        return Transition(state)
+    operation = state.operations[key]
     if not operation.waiting and not operation.unfinished:
         failed = operation.problem is not None
         outcome = Failed(operation.problem or "", operation.done) if failed else Succeeded(operation.plan)
@@ -423,8 +421,8 @@ def _look(state: State, operations: Iterable[str]) -> Transition:
 
 def _confirmed(state: State, key: str) -> State:
     """Take for done what the cluster shows: landed steps, and those of unknown outcome that have landed."""
-    operation = state.operations.get(key)
-    if operation is None or not operation.unfinished:
+    operation = state.operations[key]
+    if not operation.unfinished:
         return state
     snapshot = _view(state)
     noticed = tuple(one for one in operation.sent if one in operation.noticed or shown(one, snapshot))

@@ -255,8 +255,7 @@ def _reach(units: Mapping[int, int], limit: int) -> int:
 def _ways(own: tuple[Candidate, ...], gpus: int) -> Iterator[Shares]:
     """Yield every way in which *own* candidates move exactly *gpus*; there are two of them at most."""
     if not own:
-        if gpus == 0:
-            yield {}
+        yield {}  # the last of them has moved all that was left
         return
     first, *rest = own
     step = range(min(first.replicas, gpus // first.gpus), -1, -1)
@@ -272,10 +271,8 @@ def _better(one: Shares, other: Shares) -> bool:
     """Say whether *one* asks fewer partners than *other*, or as many and gives more to the oldest."""
     if len(one) != len(other):
         return len(one) < len(other)
-    for candidate in sorted({*one, *other}):
-        if one.get(candidate, 0) != other.get(candidate, 0):
-            return one.get(candidate, 0) > other.get(candidate, 0)
-    return False
+    order = sorted({*one, *other})
+    return [one.get(candidate, 0) for candidate in order] > [other.get(candidate, 0) for candidate in order]
 
 
 def _search(candidates: list[Candidate], gpus: int, demand: int) -> Shares | None:
@@ -325,6 +322,5 @@ def _one_more(fewest: npt.NDArray[np.int32], candidate: Candidate) -> npt.NDArra
 
 def _shifted(values: npt.NDArray[np.int32], by: int) -> npt.NDArray[np.int32]:
     shifted = np.full_like(values, _FAR)
-    if by < len(values):
-        shifted[by:] = values[: len(values) - by]
+    shifted[by:] = values[: len(values) - by]
     return shifted

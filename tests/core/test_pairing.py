@@ -114,6 +114,14 @@ def test_between_two_ways_of_the_own_participant_fewer_partners_then_the_older_w
     assert case.plan("a/prefill 7") == {"a/prefill": 7, "a/worker": 2, "a/decode": 3}
 
 
+def test_a_tolerance_beyond_the_own_size_needs_a_partner_of_that_size() -> None:
+    case = scene(
+        "a/prefill 12x1", "b/prefill 1x4", "c/prefill 1x3", wish=["b/prefill 2", "c/prefill 3"], floor=19, ceiling=19
+    )
+    assert case.plan("a/prefill 3") == {"a/prefill": 3, "c/prefill": 3}
+    assert case.total("a/prefill 3") == 16
+
+
 def test_a_wish_of_a_pool_that_the_request_names_is_not_used_against_it() -> None:
     case = scene("a/prefill 4x1", "a/decode 4x1", wish=["a/decode 2"], floor=8, ceiling=8)
     reason = case.reason("a/prefill 6", "a/decode 4")

@@ -10,7 +10,7 @@ import pytest
 from gpcore.events import Gone, Listed, Seen
 from gpcore.plans import Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
-from gpcore.ports import Applied, Applying, Observation, Refused
+from gpcore.ports import Applied, Applying, Observation, Observer, Refused
 from gpcore.testing import checks
 from gpcore.testing.checks import CHECKS, Check, Maker
 from gpcore.testing.fakes import MemoryCluster
@@ -20,7 +20,7 @@ from gpcore.testing.fakes import MemoryCluster
 class Memory:
     """A world in memory; *uids* are given to what is created."""
 
-    observer: MemoryCluster
+    observer: Observer
     executor: MemoryCluster
     uids: Iterator[int]
     namespace: str = "ns"
@@ -161,6 +161,31 @@ async def test_a_broken_promise_is_caught(check: Check, broken: Maker, monkeypat
     monkeypatch.setattr(checks, "PATIENCE_S", 0.05)
     with pytest.raises(AssertionError):
         await check(broken)
+
+
+@attrs.define
+class ShowsNothing:
+    """An observer that is no generator, and ends at once."""
+
+    def observe(self) -> "ShowsNothing":
+        return self
+
+    def __aiter__(self) -> "ShowsNothing":
+        return self
+
+    async def __anext__(self) -> Observation:
+        raise StopAsyncIteration
+
+
+async def test_an_observer_need_not_be_a_generator() -> None:
+    cluster = MemoryCluster()
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[Memory]:
+        yield Memory(ShowsNothing(), cluster, count())
+
+    with pytest.raises(StopAsyncIteration):
+        await checks.a_complete_list_comes_first(made)
 
 
 async def test_what_should_be_shown_and_is_not_is_named() -> None:

@@ -56,6 +56,8 @@ class Asked(NamedTuple):
         return Approved(Plan.of(changes), sum(shifts, self.snapshot.totals))
 
 
+FEW = settings(SETTINGS, max_examples=100)
+
 Way = Callable[[Asked], Decision]
 
 
@@ -75,7 +77,7 @@ def many() -> tuple[Scenario, ...]:
         drawn.append(scenario)
 
     SETTINGS(given(scenarios())(keep))()
-    settings(SETTINGS, max_examples=100)(given(odd_scenarios())(keep))()
+    FEW(given(odd_scenarios())(keep))()
     return tuple(drawn)
 
 
@@ -219,6 +221,37 @@ def test_what_is_broken_is_said_with_a_small_scenario(law: str) -> None:
     assert len(list(caught.value.scenario.snapshot.pools())) <= 2
 
 
+def forgets_a_target(asked: Asked) -> Decision:
+    decision = asked.decide()
+    return asked.approved(decision.plan.changes[1:]) if isinstance(decision, Approved) else decision
+
+
+def begins_elsewhere(asked: Asked) -> Decision:
+    decision = asked.decide()
+    if isinstance(decision, Approved):
+        return asked.approved(attrs.evolve(change, before=change.before + 1) for change in decision.plan.changes)
+    return decision
+
+
+def changes_what_it_cannot_count(asked: Asked) -> Decision:
+    if any(change.gpus_per_replica is None and not change.releases for change in asked.own):
+        return asked.decide()
+    return asked._replace(budget=Budget(0, asked.budget.ceiling)).decide()
+
+
+@pytest.mark.parametrize(
+    ("law", "way", "told"),
+    [
+        ("conservation", forgets_a_target, "all of it and nothing else"),
+        ("conservation", begins_elsewhere, "from what it is"),
+        ("ignorance", changes_what_it_cannot_count, "changes above a floor"),
+    ],
+)
+def test_a_law_says_which_part_of_it_is_broken(law: str, way: Way, told: str) -> None:
+    found = {LAWS[law](Trial.of(scenario, policy(way))) for scenario in many()}
+    assert any(told in problem for problem in found if problem is not None), found
+
+
 def never_pairs(asked: Asked) -> Decision:
     return asked._replace(intents=Intents.of((), asked.snapshot)).decide()
 
@@ -229,12 +262,12 @@ def test_a_stricter_policy_says_what_it_leaves_out() -> None:
 
 def test_a_run_that_has_not_seen_every_region_fails() -> None:
     with pytest.raises(UnseenError, match=r"paired .*\n.*partial"):
-        check_policy(policy(never_pairs))
+        check_policy(policy(never_pairs), settings=FEW)
 
 
 def test_what_is_left_out_and_seen_all_the_same_is_a_failure() -> None:
     with pytest.raises(UnseenError, match="said to be left out: paired"):
-        check_policy(decide, without={"paired"})
+        check_policy(decide, without={"paired"}, settings=FEW)
 
 
 def test_a_law_may_be_left_out() -> None:
