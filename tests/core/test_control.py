@@ -37,7 +37,7 @@ from gpcore.events import (
     Succeeded,
     Ticked,
 )
-from gpcore.intents import Intents
+from gpcore.intents import Intent, Intents
 from gpcore.management import Management
 from gpcore.plans import Plan, Step
 from gpcore.policy import Policy
@@ -169,6 +169,18 @@ def test_a_request_that_is_refused_is_remembered_as_a_wish() -> None:
     planner = Planner("a/prefill 4x1", "b/prefill 4x1", floor=8, ceiling=8)
     assert told(planner.ask("b/prefill 3")) == ["Decided", "reply 1 Rejected"]
     assert told(planner.ask("a/prefill 5", name="2")) == ["Decided", "apply b 3"]
+
+
+def test_a_wish_that_is_met_in_part_keeps_its_age() -> None:
+    planner = Planner("a/prefill 4x1", "b/prefill 4x1", floor=8, ceiling=8)
+    planner.ask("b/prefill 1", name="0", now=3.0)
+    planner.ask("a/prefill 5", now=5.0)
+    planner.see("b/prefill 3x1")
+    planner.applied()
+    planner.see("a/prefill 5x1")
+    planner.applied(1)
+    assert [*planner.state.intents] == [Intent(key("b/prefill"), 1, 3.0)]
+    assert told(planner.ask("a/prefill 6", name="2", now=6.0)) == ["Decided", "apply b 2"]
 
 
 def test_an_old_wish_is_forgotten() -> None:

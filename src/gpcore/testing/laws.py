@@ -24,7 +24,7 @@ from gpcore.testing.strategies import Scenario, odd_scenarios, scenarios
 Step = Callable[[State, Event], Transition]
 
 SETTINGS = settings(
-    max_examples=500,
+    max_examples=300,
     derandomize=True,
     database=None,
     deadline=None,
