@@ -1,0 +1,341 @@
+"""Which pool serves one inference request, what to try if that fails, and why.
+
+Rules of this file: `route` is total: whatever a request holds, the answer is a `Route` or an `Unroutable`, never an
+exception. What a decision can be is prepared when a table is made, so that a request only looks it up; nothing here
+knows whether a pool lives.
+"""
+
+import enum
+import math
+from bisect import bisect_right
+from functools import cached_property
+from typing import NamedTuple
+
+import attrs
+
+from gpcore.errors import InvalidError
+from gpcore.grids import Axis, Number, RoutingGrid
+
+MAX_POOLS = 1_024
+"""The most pools that one phase may choose from."""
+
+_INF = math.inf
+_SHOWN = 80
+_LONG = 64
+
+
+class Phase(enum.StrEnum):
+    """Which part of the work on a request a pool is chosen for; AGG is all of it."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    AGG = "agg"
+
+
+class RouteRequest(NamedTuple):
+    """Say what is known of one inference request; None is what it did not say.
+
+    *length* is in tokens: the input for PREFILL and AGG, the context for DECODE. One is made for every request that
+    is served, so it is a tuple, and its values are whatever the client sent: `route` judges them.
+    """
+
+    phase: object
+    length: object = None
+    ttft_ms: object = None
+    itl_ms: object = None
+    priority: object = None
+
+
+@attrs.frozen
+class Destination:
+    """Name one of the pools to choose from; of two, the one with the lower *priority* number is faster."""
+
+    index: int
+    namespace: str
+    priority: int
+
+
+@attrs.frozen
+class Override:
+    """Send requests with a priority from *low* to *high* to the pool *target*, whatever the grid says."""
+
+    low: int
+    high: int
+    target: int
+
+    def __attrs_post_init__(self) -> None:
+        if self.low > self.high:
+            raise InvalidError([f"min_priority ({self.low}) must be <= max_priority ({self.high})"])
+
+
+@attrs.frozen
+class InCell:
+    """The grid has this pool in *cell*, which is one bin of each of *axes*."""
+
+    cell: tuple[int, ...]
+    axes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{axis} bin {at}" for axis, at in zip(self.axes, self.cell, strict=True))
+
+
+@attrs.frozen
+class ByPriority:
+    """The request's priority is one of *override*, the first that matches, at *index* among them."""
+
+    index: int
+    override: Override
+
+    def __str__(self) -> str:
+        return f"priority_overrides[{self.index}]: priority {self.override.low} to {self.override.high}"
+
+
+@attrs.frozen
+class Route:
+    """Say which *pool* serves, which ones to try in which order if it fails, and why it is this one.
+
+    *faster* are all pools that are strictly faster, the slowest of them first: the order in which to leave a pool
+    that cannot serve. *fallbacks* are the same ones where retrying is switched on, and none otherwise.
+    """
+
+    pool: Destination
+    fallbacks: tuple[Destination, ...]
+    why: InCell | ByPriority
+    faster: tuple[Destination, ...]
+
+    @property
+    def cell(self) -> tuple[int, ...] | None:
+        """Return the cell of the grid, which a priority goes round."""
+        return self.why.cell if isinstance(self.why, InCell) else None
+
+
+class Fault(enum.StrEnum):
+    """Why a value cannot be used."""
+
+    MISSING = "is needed"
+    NOT_A_NUMBER = "must be a number"
+    NOT_FINITE = "must be a finite number"
+    NO_SUCH_PHASE = "must be a phase of this table"
+
+
+@attrs.frozen
+class BadValue:
+    """Say that the value of *field* cannot be used, and why."""
+
+    field: str
+    fault: Fault
+    value: object = attrs.field(default=None, eq=False)
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.fault}" + ("" if self.fault is Fault.MISSING else f": {_shown(self.value)}")
+
+
+@attrs.frozen
+class Unroutable:
+    """Refuse a request, with everything that is wrong with it."""
+
+    reasons: tuple[BadValue, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.reasons))
+
+
+Routed = Route | Unroutable
+
+_AXES = {
+    Phase.PREFILL: (("isl", "ttft"),),
+    Phase.DECODE: (("context_length", "itl"),),
+    Phase.AGG: (("ttft", "itl"), ("isl", "ttft", "itl")),
+}
+_PREFILL, _DECODE, _AGG = Phase.PREFILL, Phase.DECODE, Phase.AGG
+_PRIORITY = 4
+_FIELDS = {"isl": 1, "context_length": 1, "ttft": 2, "itl": 3}
+_NAMES = {"isl": "isl", "context_length": "context_length", "ttft": "ttft_target", "itl": "itl_target"}
+"""What a request calls the value of an axis."""
+
+
+@attrs.frozen
+class Selection:
+    """Choose a pool for one *phase*: by the grid, unless the priority of a request says otherwise."""
+
+    phase: Phase
+    grid: RoutingGrid
+    pools: tuple[Destination, ...]
+    overrides: tuple[Override, ...] = ()
+    retry: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        problems = [*self._wrong_axes(), *self._wrong_pools()]
+        if problems:
+            raise InvalidError(problems)
+
+    def _wrong_axes(self) -> list[str]:
+        if self.axes in _AXES[self.phase]:
+            return []
+        known = " or ".join(" x ".join(axes) for axes in _AXES[self.phase])
+        return [f"the axes of {self.phase.value} must be {known}: {' x '.join(self.axes)}"]
+
+    def _wrong_pools(self) -> list[str]:
+        count = len(self.pools)
+        if not 1 <= count <= MAX_POOLS:
+            return [f"there must be 1 to {MAX_POOLS} pools: {count}"]
+        used = {*self.grid.cells, *(rule.target for rule in self.overrides)}
+        problems = [f"there is no pool {index}: {count} pools" for index in sorted(used) if not 0 <= index < count]
+        if [pool.index for pool in self.pools] != list(range(count)):
+            problems.append("pools must be in the order of their indices")
+        return problems
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Return the names of the axes."""
+        return tuple(axis.name for axis in self.grid.axes)
+
+    def default(self, axis: Axis) -> Number | None:
+        """Return what a request that says nothing about *axis* is taken to say: the peer's rule for each axis."""
+        match axis.name:
+            case "ttft" | "itl":
+                return axis.middle
+            case "isl" if self.phase is Phase.AGG:
+                return (axis.low + axis.high) // 2
+            case _:
+                return None
+
+    def route(self, request: RouteRequest) -> Routed:
+        """Return the route of *request*, whatever its phase."""
+        at = 0
+        for field, edges, stride, default in self._lookups:
+            value = request[field]
+            if type(value) is int or (type(value) is float and -_INF < value < _INF):
+                at += bisect_right(edges, value) * stride
+            elif value is None and default is not None:
+                at += default
+            else:
+                return self._unusual(request)
+        priority = request.priority
+        if priority is None:
+            return self._routes[at]
+        if type(priority) is not int and not (type(priority) is float and -_INF < priority < _INF):
+            return self._unusual(request)
+        for low, high, route in self._rules:
+            if low <= priority <= high:
+                return route
+        return self._routes[at]
+
+    def _unusual(self, request: RouteRequest) -> Routed:
+        """Refuse *request*, or route it with plain numbers in the place of their relatives."""
+        fields = [(_FIELDS[axis.name], _NAMES[axis.name], self.default(axis) is None) for axis in self.grid.axes]
+        plain: list[object] = [self.phase, None, None, None, None]
+        reasons: list[BadValue] = []
+        for field, name, needed in [*fields, (_PRIORITY, "priority", False)]:
+            plain[field] = given = _plain(request[field], name, needed=needed)
+            if isinstance(given, BadValue):
+                reasons.append(given)
+        return Unroutable(tuple(reasons)) if reasons else self.route(RouteRequest(*plain))
+
+    @cached_property
+    def _lookups(self) -> tuple[tuple[int, tuple[float, ...], int, int | None], ...]:
+        """Return, for each axis, where in a request its value is, and how it becomes a part of the cell's index."""
+        return tuple(
+            (
+                _FIELDS[axis.name],
+                axis.edges,
+                stride,
+                None if (usual := self.default(axis)) is None else axis.bin(usual) * stride,
+            )
+            for axis, stride in zip(self.grid.axes, self.grid.strides, strict=True)
+        )
+
+    @cached_property
+    def _routes(self) -> tuple[Route, ...]:
+        """Return the route of every cell."""
+        whys = (InCell(self.grid.place(index), self.axes) for index in range(len(self.grid.cells)))
+        return tuple(self._to(target, why) for target, why in zip(self.grid.cells, whys, strict=True))
+
+    @cached_property
+    def _rules(self) -> tuple[tuple[int, int, Route], ...]:
+        """Return the bounds and the route of every override."""
+        rules = enumerate(self.overrides)
+        return tuple((rule.low, rule.high, self._to(rule.target, ByPriority(at, rule))) for at, rule in rules)
+
+    @cached_property
+    def _faster(self) -> tuple[tuple[Destination, ...], ...]:
+        """Return, for every pool, those that are strictly faster, the slowest first."""
+        slowest_first = sorted(self.pools, key=lambda pool: -pool.priority)  # equals stay in order of their indices
+        return tuple(tuple(one for one in slowest_first if one.priority < pool.priority) for pool in self.pools)
+
+    def _to(self, target: int, why: InCell | ByPriority) -> Route:
+        faster = self._faster[target]
+        return Route(self.pools[target], faster if self.retry else (), why, faster)
+
+
+@attrs.frozen
+class Disaggregated:
+    """Choose two pools for a request: one that reads its input and one that writes the output."""
+
+    prefill: Selection
+    decode: Selection
+
+    def __attrs_post_init__(self) -> None:
+        if self.prefill.phase is not Phase.PREFILL or self.decode.phase is not Phase.DECODE:
+            raise InvalidError(["prefill must select for 'prefill' and decode for 'decode'"])
+
+    def selection(self, phase: object) -> Selection | None:
+        """Return what chooses for *phase*, if there is a choice to make in it."""
+        return self.prefill if phase == _PREFILL else self.decode if phase == _DECODE else None
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """Return everything that chooses."""
+        return (self.prefill, self.decode)
+
+
+@attrs.frozen
+class Aggregated:
+    """Choose one pool that does all the work on a request."""
+
+    agg: Selection
+
+    def __attrs_post_init__(self) -> None:
+        if self.agg.phase is not Phase.AGG:
+            raise InvalidError(["agg must select for 'agg'"])
+
+    def selection(self, phase: object) -> Selection | None:
+        """Return what chooses for *phase*, if there is a choice to make in it."""
+        return self.agg if phase == _AGG else None
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """Return everything that chooses."""
+        return (self.agg,)
+
+
+RoutingTable = Disaggregated | Aggregated
+
+
+def route(table: RoutingTable, request: RouteRequest) -> Routed:
+    """Return where *request* goes, or why it cannot be told: any values at all are answered."""
+    selection = table.selection(request.phase)
+    if selection is None:
+        return Unroutable((BadValue("phase", Fault.NO_SUCH_PHASE, request.phase),))
+    return selection.route(request)
+
+
+def _plain(value: object, name: str, *, needed: bool) -> object:
+    """Return *value* as an int, a finite float or None, or what is wrong with it; truth is not a number here."""
+    if value is None:
+        return BadValue(name, Fault.MISSING) if needed else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return BadValue(name, Fault.NOT_A_NUMBER, value)
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if math.isfinite(value) else BadValue(name, Fault.NOT_FINITE, value)
+
+
+def _shown(value: object) -> str:
+    """Return *value* as one short line of plain characters, whatever it is."""
+    if isinstance(value, int) and value.bit_length() > _LONG:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, str | int | float):
+        text = ascii(value[:_SHOWN] if isinstance(value, str) else value)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return "a list" if isinstance(value, list) else "an object"
