@@ -8,8 +8,7 @@ knows whether a pool lives.
 import enum
 import math
 from bisect import bisect_right
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -100,8 +99,8 @@ class Route:
 
     pool: Destination
     fallbacks: tuple[Destination, ...]
-    why: InCell | ByPriority
     faster: tuple[Destination, ...]
+    why: InCell | ByPriority
 
     @property
     def cell(self) -> tuple[int, ...] | None:
@@ -142,6 +141,9 @@ class Unroutable:
 
 Routed = Route | Unroutable
 
+_Lookup = tuple[int, tuple[int, ...], tuple[float, ...], int | None]
+_Rule = tuple[int, int, Route]
+
 _AXES = {
     Phase.PREFILL: (("isl", "ttft"),),
     Phase.DECODE: (("context_length", "itl"),),
@@ -163,11 +165,18 @@ class Selection:
     pools: tuple[Destination, ...]
     overrides: tuple[Override, ...] = ()
     retry: bool = attrs.field(default=False, kw_only=True)
+    _lookups: tuple[_Lookup, ...] = attrs.field(init=False, repr=False, eq=False)
+    _tree: Any = attrs.field(init=False, repr=False, eq=False)
+    _rules: tuple[_Rule, ...] = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         problems = [*self._wrong_axes(), *self._wrong_pools()]
         if problems:
             raise InvalidError(problems)
+        # Not cached properties: those make every attribute of a class slower to reach, and these are for the fast path.
+        object.__setattr__(self, "_lookups", self._prepared_lookups())
+        object.__setattr__(self, "_tree", self._prepared_tree())
+        object.__setattr__(self, "_rules", self._prepared_rules())
 
     def _wrong_axes(self) -> list[str]:
         if self.axes in _AXES[self.phase]:
@@ -202,24 +211,27 @@ class Selection:
 
     def route(self, request: RouteRequest) -> Routed:
         """Return the route of *request*, whatever its phase."""
-        at = 0
-        for field, edges, stride, default in self._lookups:
+        node: Any = self._tree
+        for field, whole_edges, edges, default in self._lookups:
             value = request[field]
-            if type(value) is int or (type(value) is float and -_INF < value < _INF):
-                at += bisect_right(edges, value) * stride
+            if type(value) is int:
+                node = node[bisect_right(whole_edges, value)]
+            elif type(value) is float and -_INF < value < _INF:
+                node = node[bisect_right(edges, value)]
             elif value is None and default is not None:
-                at += default
+                node = node[default]
             else:
                 return self._unusual(request)
-        priority = request.priority
+        found: Route = node
+        priority = request[_PRIORITY]
         if priority is None:
-            return self._routes[at]
+            return found
         if type(priority) is not int and not (type(priority) is float and -_INF < priority < _INF):
             return self._unusual(request)
-        for low, high, route in self._rules:
+        for low, high, overriding in self._rules:
             if low <= priority <= high:
-                return route
-        return self._routes[at]
+                return overriding
+        return found
 
     def _unusual(self, request: RouteRequest) -> Routed:
         """Refuse *request*, or route it with plain numbers in the place of their relatives."""
@@ -232,40 +244,35 @@ class Selection:
                 reasons.append(given)
         return Unroutable(tuple(reasons)) if reasons else self.route(RouteRequest(*plain))
 
-    @cached_property
-    def _lookups(self) -> tuple[tuple[int, tuple[float, ...], int, int | None], ...]:
-        """Return, for each axis, where in a request its value is, and how it becomes a part of the cell's index."""
+    def _prepared_lookups(self) -> tuple[_Lookup, ...]:
+        """Return, for each axis, where in a request its value is, where its bins begin, and the bin of no value."""
         return tuple(
-            (
-                _FIELDS[axis.name],
-                axis.edges,
-                stride,
-                None if (usual := self.default(axis)) is None else axis.bin(usual) * stride,
-            )
-            for axis, stride in zip(self.grid.axes, self.grid.strides, strict=True)
+            (_FIELDS[axis.name], axis.whole_edges, axis.edges, None if usual is None else axis.bin(usual))
+            for axis, usual in ((axis, self.default(axis)) for axis in self.grid.axes)
         )
 
-    @cached_property
-    def _routes(self) -> tuple[Route, ...]:
-        """Return the route of every cell."""
-        whys = (InCell(self.grid.place(index), self.axes) for index in range(len(self.grid.cells)))
-        return tuple(self._to(target, why) for target, why in zip(self.grid.cells, whys, strict=True))
+    def _prepared_tree(self) -> tuple[Any, ...]:
+        """Return the route of every cell, nested as the axes are."""
+        ways = [self._way(pool) for pool in self.pools]
+        names = tuple(axis.name for axis in self.grid.axes)
+        level: tuple[Any, ...] = tuple(
+            Route(*ways[target], InCell(self.grid.place(index), names)) for index, target in enumerate(self.grid.cells)
+        )
+        for bins in reversed(self.grid.shape[1:]):
+            level = tuple(level[at : at + bins] for at in range(0, len(level), bins))
+        return level
 
-    @cached_property
-    def _rules(self) -> tuple[tuple[int, int, Route], ...]:
+    def _prepared_rules(self) -> tuple[_Rule, ...]:
         """Return the bounds and the route of every override."""
-        rules = enumerate(self.overrides)
-        return tuple((rule.low, rule.high, self._to(rule.target, ByPriority(at, rule))) for at, rule in rules)
+        return tuple(
+            (rule.low, rule.high, Route(*self._way(self.pools[rule.target]), ByPriority(at, rule)))
+            for at, rule in enumerate(self.overrides)
+        )
 
-    @cached_property
-    def _faster(self) -> tuple[tuple[Destination, ...], ...]:
-        """Return, for every pool, those that are strictly faster, the slowest first."""
-        slowest_first = sorted(self.pools, key=lambda pool: -pool.priority)  # equals stay in order of their indices
-        return tuple(tuple(one for one in slowest_first if one.priority < pool.priority) for pool in self.pools)
-
-    def _to(self, target: int, why: InCell | ByPriority) -> Route:
-        faster = self._faster[target]
-        return Route(self.pools[target], faster if self.retry else (), why, faster)
+    def _way(self, pool: Destination) -> tuple[Destination, tuple[Destination, ...], tuple[Destination, ...]]:
+        """Return *pool*, what to retry on after it, and all that are strictly faster, the slowest of them first."""
+        faster = sorted((one for one in self.pools if one.priority < pool.priority), key=lambda one: -one.priority)
+        return pool, tuple(faster) if self.retry else (), tuple(faster)  # equals stay in the order of their indices
 
 
 @attrs.frozen
