@@ -8,9 +8,12 @@ knows whether a pool lives.
 import enum
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from gpcore.errors import InvalidError
 from gpcore.grids import Axis, Number, RoutingGrid
@@ -18,9 +21,15 @@ from gpcore.grids import Axis, Number, RoutingGrid
 MAX_POOLS = 1_024
 """The most pools that one phase may choose from."""
 
+REFUSED = -1
+"""What `route_batch` answers where `route` refuses."""
+
+Indices = npt.NDArray[np.int16]
+
 _INF = math.inf
 _SHOWN = 80
 _LONG = 64
+_CHUNK = 1 << 14  # requests of a batch that are decided at once: what they need stays in the caches
 
 
 class Phase(enum.StrEnum):
@@ -143,6 +152,7 @@ Routed = Route | Unroutable
 
 _Lookup = tuple[int, tuple[int, ...], tuple[float, ...], int | None]
 _Rule = tuple[int, int, Route]
+_Column = np.ndarray[Any, np.dtype[Any]]
 
 _AXES = {
     Phase.PREFILL: (("isl", "ttft"),),
@@ -325,6 +335,72 @@ def route(table: RoutingTable, request: RouteRequest) -> Routed:
     if selection is None:
         return Unroutable((BadValue("phase", Fault.NO_SUCH_PHASE, request.phase),))
     return selection.route(request)
+
+
+def route_batch(
+    table: RoutingTable,
+    phase: Phase,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    ttft_ms: npt.ArrayLike | None = None,
+    itl_ms: npt.ArrayLike | None = None,
+    priorities: npt.ArrayLike | None = None,
+) -> Indices:
+    """Return the index of the pool that `route` gives each request, or `REFUSED` where it refuses it.
+
+    What is None, and in a masked array what is masked, the requests did not say.
+    """
+    selection = table.selection(phase)
+    if selection is None:
+        raise InvalidError([f"phase {Fault.NO_SUCH_PHASE}: {_shown(phase)}"])
+    given = {"length": lengths, "ttft_ms": ttft_ms, "itl_ms": itl_ms, "priority": priorities}
+    columns = {name: _column(values, name) for name, values in given.items() if values is not None}
+    sizes = {len(column) for column in columns.values()}
+    if len(sizes) != 1:
+        raise InvalidError([f"the arrays must be of one length: {sorted(sizes)}"])
+    answers = np.empty(sizes.pop(), np.int16)
+    cells = np.array(selection.grid.cells, np.int16)
+    for start in range(0, len(answers), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        part = {name: column[chunk] for name, column in columns.items()}
+        _decide(selection, part, cells, answers[chunk])
+    return answers
+
+
+def _column(values: npt.ArrayLike, name: str) -> _Column:
+    """Return *values* as one row of numbers; priorities are whole ones."""
+    column = np.asanyarray(values)
+    if column.ndim != 1 or column.dtype.kind not in ("iu" if name == "priority" else "iuf"):
+        raise InvalidError([f"{name} must be a row of numbers: {column.ndim} dimensions of {column.dtype}"])
+    return column
+
+
+def _decide(selection: Selection, chunk: Mapping[str, _Column], cells: Indices, pools: Indices) -> None:
+    """Fill *pools* with the indices of the pools for one chunk."""
+    at: Any = 0.0
+    refused: Any = np.zeros(len(pools), bool)
+    for axis, stride in zip(selection.grid.axes, selection.grid.strides, strict=True):
+        values, unusable = _filled(chunk.get(RouteRequest._fields[_FIELDS[axis.name]]), selection.default(axis))
+        at = at + axis.bins_of(values) * stride
+        refused = refused | unusable
+    pools[:] = cells[np.asarray(at).astype(np.intp)]
+    if "priority" in chunk:
+        given = ~np.ma.getmaskarray(chunk["priority"])
+        priorities = np.ma.getdata(chunk["priority"])
+        for rule in reversed(selection.overrides):  # the first that matches is written last
+            pools[given & (rule.low <= priorities) & (priorities <= rule.high)] = rule.target
+    pools[refused] = REFUSED
+
+
+def _filled(column: _Column | None, default: Number | None) -> tuple[Any, Any]:
+    """Return *column* with *default* where nothing is given, and where that leaves something unusable."""
+    instead = 0.0 if default is None else default
+    if column is None:
+        return np.float64(instead), default is None
+    unusable = np.ma.getmaskarray(column) if default is None else False
+    values = (column.filled(instead) if np.ma.isMaskedArray(column) else column).astype(np.float64)
+    finite = np.isfinite(values)
+    return (values, unusable) if finite.all() else (np.where(finite, values, 0.0), unusable | ~finite)
 
 
 def _plain(value: object, name: str, *, needed: bool) -> object:
