@@ -243,6 +243,15 @@ class Selection:
                 return overriding
         return found
 
+    def cell(self, request: RouteRequest) -> tuple[int, ...]:
+        """Return the cell of the grid that *request*, which has a route, is in, also where its priority goes round it.
+
+        `Route.cell` is the same for all others, and there already.
+        """
+        values = (request[_FIELDS[axis.name]] for axis in self.grid.axes)
+        pairs = zip(self.grid.axes, values, strict=True)
+        return tuple(axis.bin(self.default(axis) if value is None else value) for axis, value in pairs)  # type: ignore[arg-type]
+
     def _unusual(self, request: RouteRequest) -> Routed:
         """Refuse *request*, or route it with plain numbers in the place of their relatives."""
         fields = [(_FIELDS[axis.name], _NAMES[axis.name], self.default(axis) is None) for axis in self.grid.axes]
