@@ -1,0 +1,151 @@
+"""`gpctl router`: the data path, with the peer's flags and environment as they are."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gpadapters.router.asking import Defaults
+from gpadapters.router.running import Configuration, Listen, serve
+from gpadapters.router.settings import Admission, Limits, Retries, Settings, Timeouts
+from gpadapters.router.sources import EndpointSource, Fixed, FromFile
+from gpcore.errors import ConfigError
+from gpcore.routing import RoutingTable
+from gpcore.wire.routing import routing_config
+
+log = logging.getLogger(__name__)
+
+_ENV = "DYN_GLOBAL_ROUTER_"
+_PORTS = 1 << 16
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
+    """Run the router until it is told to stop."""
+    given = _parser(environment).parse_args(arguments)
+    _log(given.log_level)
+    serve(configuration(given))
+    return 0
+
+
+def configuration(given: argparse.Namespace) -> Configuration:
+    """Return what *given* says to run, or raise ConfigError with every problem."""
+    problems = []
+    if not given.config:
+        problems.append(f"config_path must be set via --config or {_ENV}CONFIG")
+    if not given.model_name:
+        problems.append(f"model_name must be set via --model-name or {_ENV}MODEL_NAME")
+    if given.pool and given.pools_file:
+        problems.append("--pool and --pools-file cannot be combined")
+    if not given.pool and not given.pools_file:
+        problems.append("--pool NAMESPACE=URL or --pools-file FILE is needed")
+    if problems:
+        raise ConfigError(problems)
+    source: EndpointSource = FromFile(Path(given.pools_file)) if given.pools_file else Fixed(given.pool)
+    return Configuration(
+        path=Path(given.config),
+        read=_table,
+        listen=_listen(given.listen),
+        admin=_listen(given.admin_listen),
+        source=source,
+        models=tuple(given.model_name),
+        defaults=Defaults(given.default_ttft_target_ms, given.default_itl_target_ms),
+        settings=_settings(given),
+        planner=given.planner,
+        router_id=socket.gethostname(),
+    )
+
+
+def _table(data: bytes) -> RoutingTable:
+    found = routing_config(data)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    return found.table
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    try:
+        return Settings(
+            limits=Limits(body_bytes=given.max_body_bytes, connections=given.max_connections),
+            timeouts=Timeouts(
+                connect_s=given.connect_timeout,
+                first_byte_s=given.first_byte_timeout,
+                between_bytes_s=given.between_bytes_timeout,
+                total_s=given.stream_timeout,
+                wait_for_replica_s=given.wait_for_replica,
+                drain_linger_s=given.drain_linger,
+                drain_grace_s=given.drain_grace,
+                head_s=given.head_timeout,
+                body_s=given.body_timeout,
+                sweep_s=given.sweep,
+            ),
+            retries=Retries(share=given.retry_share, burst=given.retry_burst),
+            admission=Admission(in_flight=given.max_in_flight),
+        )
+    except ValueError as error:
+        raise ConfigError([str(error.args[0]) if error.args else str(error)]) from error
+
+
+def _listen(text: str) -> Listen:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not int(port) < _PORTS:
+        raise ConfigError([f"where to listen is HOST:PORT: {ascii(text)[:80]}"])
+    return Listen(host.strip("[]"), int(port))
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpctl router", description="Serve one model from many pools.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--config", metavar="FILE", default=environment.get(f"{_ENV}CONFIG"), help="The routing configuration.")
+    names = environment.get(f"{_ENV}MODEL_NAME")
+    add("--model-name", metavar="NAME", action="append", default=None if names is None else [names])
+    add("--namespace", default=environment.get("DYN_NAMESPACE", "dynamo"), help="Accepted for the peer's sake.")
+    add("--component-name", default=environment.get(f"{_ENV}COMPONENT_NAME", "global_router"), help="As above.")
+    for what in ("ttft", "itl"):
+        new, old = f"--default-{what}-target-ms", f"--default-{what}-target"
+        variable = f"{_ENV}DEFAULT_{what.upper()}_TARGET"
+        default = environment.get(f"{variable}_MS", environment.get(variable))
+        add(new, old, type=float, metavar="MS", default=default, help="For requests that name none.")
+    add("--listen", metavar="HOST:PORT", default="0.0.0.0:8000", help="Where clients come (%(default)s).")
+    add("--admin-listen", metavar="HOST:PORT", default="127.0.0.1:8001", help="Health and metrics (%(default)s).")
+    add("--pool", metavar="NAMESPACE=URL", action="append", help="An endpoint of a pool; again for each one.")
+    add("--pools-file", metavar="FILE", help="JSON: lists of URLs by namespace; read again when it changes.")
+    add("--planner", metavar="URL", help="The planner to ask which pools are cold, draining or denied.")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    _add_bounds(parser)
+    return parser
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    """Add the bounds that somebody may want to move."""
+    times, limits, retries = Timeouts(), Limits(), Retries()
+    for flag, default, about in (
+        ("--connect-timeout", times.connect_s, "for a connection to an endpoint"),
+        ("--first-byte-timeout", times.first_byte_s, "for an answer to begin"),
+        ("--between-bytes-timeout", times.between_bytes_s, "for an answer to go on"),
+        ("--stream-timeout", times.total_s, "for an answer to end"),
+        ("--wait-for-replica", times.wait_for_replica_s, "for a first replica"),
+        ("--drain-linger", times.drain_linger_s, "to serve on after SIGTERM"),
+        ("--drain-grace", times.drain_grace_s, "for what is under way then"),
+        ("--head-timeout", times.head_s, "for the head of a request"),
+        ("--body-timeout", times.body_s, "for its body, if it comes slower than 1 KiB/s"),
+        ("--sweep", times.sweep_s, "between two looks at all of these"),
+        ("--retry-share", retries.share, None),
+    ):
+        said = f"Seconds {about} (%(default)s)." if about else "Most retries, as a share of requests (%(default)s)."
+        parser.add_argument(flag, type=float, metavar="N", default=default, help=said)
+    for flag, whole, said in (
+        ("--retry-burst", retries.burst, "Retries that quiet times may save up (%(default)s)."),
+        ("--max-body-bytes", limits.body_bytes, "Most bytes of a request (%(default)s)."),
+        ("--max-connections", limits.connections, "Most clients at once (%(default)s)."),
+        ("--max-in-flight", Admission().in_flight, "Most requests under way in one pool (%(default)s)."),
+    ):
+        parser.add_argument(flag, type=int, metavar="N", default=whole, help=said)
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
