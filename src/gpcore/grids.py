@@ -85,7 +85,8 @@ class Axis:
 
     def bins_of(self, values: Floats) -> Floats:
         """Return the bin of each of *values* as `bin` does, in floats; of NaN, NaN."""
-        return np.trunc(np.clip((values - self.low) / self.step, 0, self.bins - 1))
+        with np.errstate(over="ignore"):  # what is too large for the division is in the last bin as well
+            return np.trunc(np.clip((values - self.low) / self.step, 0, self.bins - 1))
 
     def _edge(self, at: int) -> float:
         """Return the least float that the division puts into bin *at*, by bisection."""

@@ -129,8 +129,7 @@ class _Reader:
         if priorities is not None and len(priorities) != len(names):
             said = f"{self.phase}_pool_priorities length ({len(priorities)})"
             self._top("pool_priorities").refuse(f"{said} does not match number of pools ({len(names)})")
-        strategy = self._top("pool_selection_strategy")
-        strategy.mapping()
+        strategy = _object(self._top("pool_selection_strategy"))
         axes, bins = self._axes(strategy)
         levels = [_Level("", axis, at) for axis, at in bins.items()]
         if len(levels) > len(_AXES[self.phase]):
@@ -262,7 +261,7 @@ class _Reader:
         return tuple(Override(*found) for at, item in rules if (found := self._override(item, at, pools)) is not None)
 
     def _override(self, node: Node, at: int, pools: int) -> tuple[int, int, int] | None:
-        node.mapping()
+        node = _object(node)
         _refuse_unknown(node, _OVERRIDE)
         fields = [node.field(name) for name in _OVERRIDE]
         low, high, target = (_integer(field, name) for field, name in zip(fields, _OVERRIDE, strict=True))
@@ -275,6 +274,14 @@ class _Reader:
         if pools and not 0 <= target < pools:
             fields[2].refuse(f"{said} invalid target_pool {target} (must be 0 to {pools - 1})")
         return low, high, target
+
+
+def _object(node: Node) -> Node:
+    """Return *node*; where it is no object, say so once and read on with nothing."""
+    if isinstance(node.value, dict):
+        return node
+    node.mapping()
+    return node.field("")
 
 
 def _integer(node: Node, name: str) -> int | None:
