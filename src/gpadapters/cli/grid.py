@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gpadapters.cli.drawing import as_svg, as_text
+from gpadapters.cli.grid_drawing import as_svg, as_text
 from gpadapters.cli.route import read_config
 from gpcore.grid_checks import check as findings
 
