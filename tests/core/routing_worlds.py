@@ -75,10 +75,12 @@ def configurations(draw: st.DrawFn, mode: str | None = None) -> Document:
 def near(draw: st.DrawFn, part: Document, name: str) -> float:
     """Return a value on, or right beside, an edge of one of the bins of *name*."""
     unit = "_ms" if name in {"ttft", "itl"} else ""
-    low, high, bins = part[f"{name}_min{unit}"], part[f"{name}_max{unit}"], part[f"{name}_resolution"]
+    low: float = part[f"{name}_min{unit}"]
+    high: float = part[f"{name}_max{unit}"]
+    bins: int = part[f"{name}_resolution"]
     edge = low + draw(st.integers(-1, bins + 1)) * ((high - low) / bins)
     edge = draw(st.sampled_from([edge, high - (high - edge), math.floor(edge)]))
-    return draw(st.sampled_from([edge, math.nextafter(edge, -math.inf), math.nextafter(edge, math.inf)]))
+    return draw(st.sampled_from([float(edge), math.nextafter(edge, -math.inf), math.nextafter(edge, math.inf)]))
 
 
 @st.composite

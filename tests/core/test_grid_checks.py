@@ -11,8 +11,12 @@ from tests.core.routing_worlds import Document, configurations
 
 
 def table(
-    cells: tuple[int, ...], *, pools: int = 2, priorities: tuple[int, ...] = (0, 1, 2, 3), **more: Any
-) -> RoutingTable:  # noqa: ANN401
+    cells: tuple[int, ...],
+    *,
+    pools: int = 2,
+    priorities: tuple[int, ...] = (0, 1, 2, 3),
+    **more: Any,  # noqa: ANN401 - the parts of a selection
+) -> RoutingTable:
     axes = more.pop("axes", (Axis("isl", 0, 8_000, 2), Axis("ttft", 0, 100, len(cells) // 2)))
     choices = tuple(Destination(at, f"p-{at}", priorities[at]) for at in range(pools))
     prefill = Selection(Phase.PREFILL, RoutingGrid(axes, cells), choices, **more)
@@ -104,11 +108,12 @@ def test_the_target_of_a_hidden_override_is_not_chosen_by_it() -> None:
 
 def test_the_easier_request_should_not_get_the_faster_pool() -> None:
     columns = (Axis("isl", 0, 8_000, 2), Axis("ttft", 0, 100, 4))
+    fast, slow = "pool 0 (p-0, priority 0)", "pool 1 (p-1, priority 1)"
+    along_isl = f"along isl: cell [0, 1] has {fast}, and cell [1, 1] has {slow}"
+    along_ttft = f"along ttft: cell [1, 2] has {fast}, and cell [1, 1] has {slow}"
     assert sentences(table((0, 0, 1, 2, 0, 1, 0, 2), axes=columns, pools=3)) == [
-        "a shorter request gets a faster pool at 1 places along isl: cell [0, 1] has pool 0 (p-0, priority 0), "
-        "and cell [1, 1] has pool 1 (p-1, priority 1)",
-        "a laxer target gets a faster pool at 1 places along ttft: cell [1, 2] has pool 0 (p-0, priority 0), "
-        "and cell [1, 1] has pool 1 (p-1, priority 1)",
+        f"a shorter request gets a faster pool at 1 places {along_isl}",
+        f"a laxer target gets a faster pool at 1 places {along_ttft}",
     ]
 
 

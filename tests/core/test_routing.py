@@ -68,13 +68,13 @@ DECODE = Selection(
 BOTH = Disaggregated(PREFILL, DECODE)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.data())
 def test_the_pool_the_order_of_retries_and_the_cell_are_those_of_the_formula(data: st.DataObject) -> None:
     document = data.draw(configurations())
     phase = data.draw(chosen_phase(document))
     table = table_of(document)
-    for _ in range(5):
+    for _ in range(3):
         request = data.draw(requests(document, phase))
         pool, order, cell = selected(document, phase, request)
         found = route(table, asked(phase, request))
@@ -229,7 +229,7 @@ def test_the_first_rule_that_matches_wins() -> None:
 
 
 def test_a_length_is_needed_and_every_fault_of_a_request_is_said() -> None:
-    found = route(BOTH, RouteRequest("prefill", None, "fast", [], True))
+    found = route(BOTH, RouteRequest("prefill", None, "fast", [], priority=True))
     assert found == Unroutable(
         (
             BadValue("isl", Fault.MISSING),
@@ -282,7 +282,7 @@ def test_every_choice_belongs_to_its_phase() -> None:
     ],
 )
 def test_a_choice_that_leads_nowhere_cannot_be_made(change: dict[str, Any], problem: str) -> None:
-    given_values = {"grid": PREFILL.grid, "pools": PREFILL.pools} | change
+    given_values: dict[str, Any] = {"grid": PREFILL.grid, "pools": PREFILL.pools} | change
     with pytest.raises(InvalidError, match=problem):
         Selection(Phase.PREFILL, **given_values)
 

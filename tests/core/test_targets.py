@@ -28,7 +28,7 @@ def test_zero_and_nonsense_are_something_and_are_not_passed_over() -> None:
     assert target(header="0", nvext=5) == Sourced(0.0, Source.HEADER)
     assert target(nvext=0, extra_args=5, default=7) == Sourced(0, Source.NVEXT)
     assert target(header="soon", nvext=5) == Sourced("soon", Source.HEADER)
-    assert target(extra_args=False, default=7) == Sourced(False, Source.EXTRA_ARGS)
+    assert target(extra_args=False, default=7) == Sourced(value=False, source=Source.EXTRA_ARGS)
 
 
 @pytest.mark.parametrize(

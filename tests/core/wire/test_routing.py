@@ -1,5 +1,6 @@
 import copy
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +41,22 @@ def merged(document: Document, change: Document) -> Document:
     return made
 
 
+WAYS: Mapping[str, Callable[[Any], bytes]] = {
+    "text": str.encode,
+    "hex": bytes.fromhex,
+    "size": lambda size: dumps(BASE).ljust(size),
+    "rows": lambda rows: dumps(merged(BASE, {"prefill_pool_selection_strategy": {"prefill_pool_mapping": [1] * rows}})),
+    "nested": lambda depth: dumps(BASE)[:-1] + b',"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}",
+    "cut": lambda end: dumps(BASE)[:end],
+}
+
+
 def data(case: Document) -> bytes:
     """Return the file that *case* describes."""
-    match case:
-        case {"text": text}:
-            return str(text).encode()
-        case {"hex": digits}:
-            return bytes.fromhex(digits)
-        case {"agg": {"priority_overrides": {}} as change}:
-            strategy = AGG["agg_pool_selection_strategy"] | change
-            return dumps(AGG | {"agg_pool_selection_strategy": strategy})
-        case {"size": size}:
-            return dumps(BASE).ljust(size)
-        case {"rows": rows}:
-            return dumps(merged(BASE, {"prefill_pool_selection_strategy": {"prefill_pool_mapping": [1] * rows}}))
-        case {"nested": depth}:
-            return dumps(BASE)[:-1] + b',"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
-        case {"cut": end}:
-            return dumps(BASE)[:end]
-        case _:
-            return dumps(dropped(changed(case), case.get("drop")))
+    for way, made in WAYS.items():
+        if way in case:
+            return made(case[way])
+    return dumps(dropped(changed(case), case.get("drop")))
 
 
 def changed(case: Document) -> Document:
@@ -154,6 +151,7 @@ def test_every_problem_of_a_file_is_listed_with_its_path() -> None:
         },
         "decode_pool_selection_strategy": [],
     }
+    strategy = "$.prefill_pool_selection_strategy"
     with pytest.raises(ConfigError) as caught:
         routing_config(dumps(BASE | merged(BASE, change)))
     assert caught.value.problems == (
@@ -163,8 +161,7 @@ def test_every_problem_of_a_file_is_listed_with_its_path() -> None:
         '$.prefill_pool_selection_strategy: unknown field "prefill_pool_maping"; did you mean "prefill_pool_mapping"?',
         "$.prefill_pool_selection_strategy.ttft_resolution: ttft_resolution must be positive, got 0",
         "$.prefill_pool_selection_strategy.isl_min: isl_min (40000) must be less than isl_max (32000)",
-        "$.prefill_pool_selection_strategy.prefill_pool_mapping[0][1]: "
-        "Invalid prefill pool index 7 in mapping (must be 0 to 1)",
+        f"{strategy}.prefill_pool_mapping[0][1]: Invalid prefill pool index 7 in mapping (must be 0 to 1)",
         "$.decode_pool_selection_strategy: must be an object: a list of 0",
     )
 
