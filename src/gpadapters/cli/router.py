@@ -79,6 +79,7 @@ def _settings(given: argparse.Namespace) -> Settings:
                 drain_grace_s=given.drain_grace,
                 head_s=given.head_timeout,
                 body_s=given.body_timeout,
+                idle_s=given.idle_timeout,
                 sweep_s=given.sweep,
             ),
             retries=Retries(share=given.retry_share, burst=given.retry_burst),
@@ -133,6 +134,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         ("--drain-grace", times.drain_grace_s, "for what is under way then"),
         ("--head-timeout", times.head_s, "for the head of a request"),
         ("--body-timeout", times.body_s, "for its body, if it comes slower than 1 KiB/s"),
+        ("--idle-timeout", times.idle_s, "for a next request"),
         ("--sweep", times.sweep_s, "between two looks at all of these"),
         ("--retry-share", retries.share, None),
     ):

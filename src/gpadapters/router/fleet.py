@@ -242,7 +242,7 @@ class RetryBudget:
     def request(self) -> None:
         """Save for one request more."""
         saved = self._saved + self._rules.share
-        self._saved = saved if saved < self._burst else self._burst
+        self._saved = min(self._burst, saved)
 
     def spend(self) -> bool:
         """Take one retry, if there is one."""

@@ -1,7 +1,7 @@
 """What passes by in an answer: events and tokens, counted without holding the answer up.
 
-Rules of this file: pure; bytes are looked at and never changed; only the last two reads are kept, because that is where
-an engine says how many tokens there were.
+Rules of this file: pure; bytes are looked at and never changed; only the end is kept, because that is where an engine
+says how many tokens there were.
 """
 
 import re
@@ -13,35 +13,32 @@ _USAGE = b'"usage"'
 _PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
 _COMPLETION = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
 _SPAN = 1024
+_KEPT = 1536
 
 
 class Tap:
     """Count the events of one stream."""
 
-    __slots__ = ("_last", "_previous", "_seam", "events")
+    __slots__ = ("_tail", "events")
 
     def __init__(self) -> None:
         """Begin before the first byte."""
         self.events = 0
-        self._seam = b"\n"
-        self._last = b""
-        self._previous = b""
+        self._tail = b"\n"
 
     def passed(self, data: bytes) -> int:
         """Look at *data* and return how many events began in it."""
-        joined = self._seam + data
-        self._seam = joined[-_BEFORE:]
-        self._previous, self._last = self._last, data
-        count = joined.count(_EVENT)
+        tail = self._tail
+        joined = tail + data
+        count = joined.count(_EVENT, max(len(tail) - _BEFORE, 0))
+        self._tail = joined[-_KEPT:]
         self.events += count
         return count
 
     def tokens(self) -> tuple[int | None, int]:
         """Return the tokens of the prompt, if the engine said so, and of the answer: said, or one an event."""
-        prompt, completion = usage(self._previous + self._last)
-        if completion is not None:
-            return prompt, completion
-        return prompt, self.events - (_END in self._last or _END in self._previous)
+        prompt, completion = usage(self._tail)
+        return prompt, self.events - (_END in self._tail) if completion is None else completion
 
 
 def usage(data: bytes) -> tuple[int | None, int | None]:
