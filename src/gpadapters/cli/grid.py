@@ -1,7 +1,8 @@
 """`gpctl grid`: check a configuration of the router, and draw it.
 
 Rules of this file: it judges nothing itself. What is wrong with a file is an error, with every problem; what a file
-can hardly mean is found by the core and told here.
+can hardly mean is found by the core and told here. What reads and draws is loaded by the command that needs it, not to
+show the help.
 """
 
 import enum
@@ -10,10 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from gpadapters.cli.grid_drawing import as_svg, as_text
-from gpadapters.cli.route import read_config
-from gpcore.grid_checks import check as findings
 
 app = typer.Typer(
     name="grid",
@@ -35,10 +32,13 @@ class Form(enum.StrEnum):
 
 @app.command()
 def check(file: File) -> None:
-    """Say what is wrong with a configuration, and what in it can hardly be meant.
+    """Say what in a configuration is wrong, or hardly meant.
 
     Exit codes: 0 nothing but notes, 1 something can hardly be meant, 2 the file is not a configuration.
     """
+    from gpadapters.cli.route import read_config  # noqa: PLC0415
+    from gpcore.grid_checks import check as findings  # noqa: PLC0415
+
     config = read_config(file)
     found = findings(config.table)
     for warning in config.warnings:
@@ -58,6 +58,9 @@ def show(
     file: File, *, output: Annotated[Form, typer.Option("--output", "-o", help="Where to draw.")] = Form.TERMINAL
 ) -> None:
     """Draw a configuration: which pool has which cell."""
+    from gpadapters.cli.grid_drawing import as_svg, as_text  # noqa: PLC0415
+    from gpadapters.cli.route import read_config  # noqa: PLC0415
+
     config = read_config(file)
     for warning in config.warnings:
         sys.stderr.write(f"gpctl: {file}: {warning}\n")

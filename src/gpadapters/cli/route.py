@@ -33,7 +33,7 @@ Exit codes: 0 every line was answered; 1 the requests cannot be read; 2 wrong us
 
 def main(arguments: list[str]) -> int:
     """Run `gpctl route`."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     config = read_config(Path(given.config))
     for warning in config.warnings:
         sys.stderr.write(f"gpctl: {given.config}: {warning}\n")
@@ -131,7 +131,8 @@ def _refusal(why: str) -> bytes:
     return dumps({"pool": None, "namespace": None, "fallbacks": [], "cell": None, "why": why})
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     made = argparse.ArgumentParser(
         prog="gpctl route",
         description="Read requests, one a line as JSON, and print which pool serves each, as JSON.",
