@@ -19,9 +19,9 @@ from typing import Any
 
 import attrs
 import numpy as np
-from benchmarks._report import Times, shown, table, verdict
 
 from benchmarks import _peer
+from benchmarks._report import Times, shown, table, verdict
 from gpcore.routing import Phase, Route, RouteRequest, RoutingTable, route, route_batch
 from gpcore.wire import routing_config
 
