@@ -150,10 +150,6 @@ class RoutingGrid:
         """Return what *cell* holds."""
         return self.cells[sum(at * stride for at, stride in zip(cell, self.strides, strict=True))]
 
-    def place(self, index: int) -> tuple[int, ...]:
-        """Return the cell whose number is the one at *index* of `cells`."""
-        return tuple(index // stride % bins for stride, bins in zip(self.strides, self.shape, strict=True))
-
 
 def _is_bound(value: object) -> bool:
     """Say whether *value* may bound an axis: NaN and infinity fail the comparison."""

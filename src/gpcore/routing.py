@@ -6,6 +6,7 @@ knows whether a pool lives.
 """
 
 import enum
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -274,8 +275,9 @@ class Selection:
         """Return the route of every cell, nested as the axes are."""
         ways = [self._way(pool) for pool in self.pools]
         names = tuple(axis.name for axis in self.grid.axes)
+        places = itertools.product(*map(range, self.grid.shape))
         level: tuple[Any, ...] = tuple(
-            Route(*ways[target], InCell(self.grid.place(index), names)) for index, target in enumerate(self.grid.cells)
+            Route(*ways[target], InCell(place, names)) for target, place in zip(self.grid.cells, places, strict=True)
         )
         for bins in reversed(self.grid.shape[1:]):
             level = tuple(level[at : at + bins] for at in range(0, len(level), bins))

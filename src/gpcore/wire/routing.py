@@ -240,6 +240,8 @@ class _Reader:
         elif levels[0].bins not in {len(node.value), None}:
             said = f"{label} {levels[0].word}rows" if top else f"{label} length"
             node.refuse(f"{said} ({len(node.value)}) does not match {levels[0].name}_resolution ({levels[0].bins})")
+        elif len(levels) == 1 and all(type(cell) is int and 0 <= cell < pools for cell in node.value):
+            yield from node.value  # there may be half a million of them
         else:
             joint = f"{label}{'' if top else ','} {levels[0].word}row"
             for at, row in enumerate(node.items()):
