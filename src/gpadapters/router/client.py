@@ -13,6 +13,7 @@ import httptools
 
 from gpadapters.router import refusals
 from gpadapters.router.heads import HeadError, RequestHead, read_request
+from gpadapters.router.plain import plain_request
 from gpadapters.router.refusals import Refusal, answer
 from gpadapters.router.settings import KIB
 
@@ -142,6 +143,12 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read *data*, and begin the requests that it completes."""
+        if self._phase is _BETWEEN and self.exchange is None and not self._waiting and self._broken is None:
+            plain = plain_request(data, self._limits)
+            if plain is not None:
+                self._router.held_bytes += len(plain.body)
+                self._router.begin(self, Request(b"POST", plain.target, plain.head, plain.body))
+                return
         if self._phase is _LINGER or self._broken is not None:
             return
         self._arrived = len(data)
@@ -182,7 +189,7 @@ class Client(asyncio.Protocol):
         if not self._target.startswith(b"/") or b"#" in self._target:
             raise self._stop(refusals.TARGET_FORM)
         try:
-            self._head = head = read_request(self._headers, self._limits, received=max(self._head_bytes, 0) + self._arrived)
+            self._head = head = read_request(self._headers, self._limits)
         except HeadError as error:
             raise self._stop(error.refusal) from error
         self._headers = []  # the next ones are trailers
@@ -197,10 +204,11 @@ class Client(asyncio.Protocol):
         size = len(part)
         self._body.append(part)
         self._body_bytes += size
+        router = self._router
+        router.held_bytes += size
         if self._body_bytes > self._limits.body_bytes:
             raise self._stop(refusals.BODY_LARGE)
-        self._router.held_bytes += size
-        if self._router.held_bytes > self._limits.bodies_bytes:
+        if router.held_bytes > self._limits.bodies_bytes:
             raise self._stop(refusals.BODIES_LARGE)
 
     def on_message_complete(self) -> None:

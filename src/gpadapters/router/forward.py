@@ -24,6 +24,7 @@ _FAILED = frozenset({500, 502, 503, 504})
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _BODILESS = frozenset({204, 304})
 _NOT_SENT = 0.0
+_OK = status_line(200)
 _SERVING = Condition.SERVING
 
 
@@ -164,6 +165,31 @@ class Exchange:
             self._once_more(self._endpoint)  # it had been closed while it was idle: nobody's failure
         else:
             self._failed(why)
+
+    def whole(self, head: AnswerHead, body: bytes) -> None:
+        """Pass on a good answer that came in one read, as most do that are no streams: `received` in few steps."""
+        pool, endpoint, client = self._pool, self._endpoint, self._client
+        if self._done or pool is None or endpoint is None or self._prefill is not None:
+            self.received(head, body, complete=True, status=200)
+            return
+        router = self._router
+        request = self.request
+        self._done = True
+        self._upstream = None
+        measures = pool.measures
+        measures.ttft.observe(router.clock() - self._began)
+        measures.requests += 1
+        measures.outcomes["ok"] += 1
+        endpoint.end()
+        endpoint.succeeded()
+        pool.in_flight -= 1
+        close = request.close or router.closing
+        ending = b"connection: close\r\n" if close else b""
+        parts = (_OK, head.lines, self._about(), ending, b"content-length: %d\r\n\r\n" % head.length, body)
+        client.send(b"".join(parts))
+        router.learn(request, self, pool, tokens=usage(body))
+        router.held_bytes -= len(request.body)
+        client.done(close=close)
 
     def received(self, head: AnswerHead | None, body: bytes, *, complete: bool, status: int = 0) -> None:
         """Pass on what one read brought."""

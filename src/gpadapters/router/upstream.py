@@ -12,6 +12,7 @@ import httptools
 from gpadapters.router import refusals
 from gpadapters.router.fleet import Endpoint
 from gpadapters.router.heads import CLOSE_FRAMED, AnswerHead, HeadError, read_answer
+from gpadapters.router.plain import plain_answer
 from gpadapters.router.settings import KIB
 
 if TYPE_CHECKING:
@@ -119,13 +120,21 @@ class Upstream(asyncio.BufferedProtocol):
         if exchange is None:  # nobody asked
             self.drop()
             return
+        if self._head is None and not self._head_bytes:  # nothing of this answer was read before
+            plain = plain_answer(bytes(_VIEW[:nbytes]))
+            if plain is not None:
+                self.exchange = None
+                exchange.whole(*plain)
+                self.go_on()
+                self._router.keep(self)
+                return
         try:
             self._parser.feed_data(_VIEW[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._garbage(exchange)
             return
+        self._head_bytes += nbytes
         if self._head is None:
-            self._head_bytes += nbytes
             if self._head_bytes > self._router.settings.limits.answer_head_bytes:
                 self._garbage(exchange)
             return
