@@ -27,7 +27,6 @@ REFUSED = -1
 
 Indices = npt.NDArray[np.int16]
 
-_INF = math.inf
 _SHOWN = 80
 _LONG = 64
 _CHUNK = 1 << 14  # requests of a batch that are decided at once: what they need stays in the caches
@@ -227,7 +226,7 @@ class Selection:
             value = request[field]
             if type(value) is int:
                 node = node[bisect_right(whole_edges, value)]
-            elif type(value) is float and -_INF < value < _INF:
+            elif type(value) is float and value * 0.0 == 0.0:  # neither NaN nor infinite; two comparisons take longer
                 node = node[bisect_right(edges, value)]
             elif value is None and default is not None:
                 node = node[default]
@@ -235,14 +234,12 @@ class Selection:
                 return self._unusual(request)
         found: Route = node
         priority = request[_PRIORITY]
-        if priority is None:
+        if type(priority) is int or (type(priority) is float and math.isfinite(priority)):
+            for low, high, overriding in self._rules:
+                if low <= priority <= high:
+                    return overriding
             return found
-        if type(priority) is not int and not (type(priority) is float and -_INF < priority < _INF):
-            return self._unusual(request)
-        for low, high, overriding in self._rules:
-            if low <= priority <= high:
-                return overriding
-        return found
+        return found if priority is None else self._unusual(request)
 
     def cell(self, request: RouteRequest) -> tuple[int, ...]:
         """Return the cell of the grid that *request*, which has a route, is in, also where its priority goes round it.
@@ -309,7 +306,9 @@ class Disaggregated:
 
     def selection(self, phase: object) -> Selection | None:
         """Return what chooses for *phase*, if there is a choice to make in it."""
-        return self.prefill if phase == _PREFILL else self.decode if phase == _DECODE else None
+        if phase is _PREFILL or phase == _PREFILL:  # identity first: it is the usual case, and faster
+            return self.prefill
+        return self.decode if phase == _DECODE else None
 
     @property
     def selections(self) -> tuple[Selection, ...]:
@@ -342,7 +341,7 @@ RoutingTable = Disaggregated | Aggregated
 
 def route(table: RoutingTable, request: RouteRequest) -> Routed:
     """Return where *request* goes, or why it cannot be told: any values at all are answered."""
-    selection = table.selection(request.phase)
+    selection = table.selection(request[0])
     if selection is None:
         return Unroutable((BadValue("phase", Fault.NO_SUCH_PHASE, request.phase),))
     return selection.route(request)
