@@ -203,7 +203,8 @@ def judge(results: Results, routed: Times, copied: Times) -> None:
             ratio = min(ours.route.seconds) / min(theirs.select.seconds)
             verdict(f"{name}: at most 1/4 of the peer", holds=ratio <= 0.25, found=f"{ratio:.2f}")
     rate = SIZE / min(routed.seconds) / 1e6
-    found = f"{rate:,.0f} M/s, {min(routed.seconds) / min(copied.seconds):.1f} times copying the arrays ({shown(min(copied.seconds))})"
+    copying = min(copied.seconds)
+    found = f"{rate:,.0f} M/s, {min(routed.seconds) / copying:.1f} times copying the arrays ({shown(copying)})"
     verdict("at least 50 million decisions a second on one core at 8 x 8", holds=rate >= 50, found=found)
 
 
