@@ -6,12 +6,16 @@ little HTTP as it needs, by hand, because most of its manners are what no HTTP l
 """
 
 import asyncio
+import inspect
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
 
 USAGE = b'"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}'
-JSON = b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],%b}' % USAGE
+JSON = (
+    b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],%b}'
+    % USAGE
+)
 EVENTS = 50
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -29,7 +33,8 @@ def event(at: int) -> bytes:
 def stream() -> bytes:
     """Return every byte of a whole stream."""
     events = b"".join(b"data: %b\n\n" % event(at) for at in range(EVENTS))
-    return events + b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],%b}\n\ndata: [DONE]\n\n' % USAGE
+    last = b'{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],%b}' % USAGE
+    return events + b"data: %b\n\ndata: [DONE]\n\n" % last
 
 
 def chunk(data: bytes) -> bytes:
@@ -162,7 +167,7 @@ async def _once() -> AsyncIterator[bytes]:
 MANNERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
     name.removeprefix("_").replace("_", "-"): found
     for name, found in list(globals().items())
-    if name.startswith("_") and asyncio.iscoroutinefunction(found) is False and hasattr(found, "__code__") and found.__code__.co_flags & 0x200
+    if inspect.isasyncgenfunction(found)
 }
 
 

@@ -20,7 +20,7 @@ _SERVING = re.compile(r"serving on 127\.0\.0\.1:(\d+), admin on 127\.0\.0\.1:(\d
 Json = dict[str, Any]
 
 
-def aggregated(*namespaces: str, mapping: Sequence[Sequence[int]] | None = None, **more: object) -> Json:
+def aggregated(*namespaces: str, mapping: Sequence[Sequence[int]] | None = None, retry: bool = False) -> Json:
     """Return a configuration of pools that each do all the work; the first one is the fastest."""
     last = len(namespaces) - 1
     return {
@@ -29,15 +29,19 @@ def aggregated(*namespaces: str, mapping: Sequence[Sequence[int]] | None = None,
         "agg_pool_dynamo_namespaces": list(namespaces),
         "agg_pool_priorities": list(range(len(namespaces))),
         "agg_pool_selection_strategy": {
-            "ttft_min_ms": 0, "ttft_max_ms": 1000, "ttft_resolution": 2,
-            "itl_min_ms": 0, "itl_max_ms": 100, "itl_resolution": 2,
+            "ttft_min_ms": 0,
+            "ttft_max_ms": 1000,
+            "ttft_resolution": 2,
+            "itl_min_ms": 0,
+            "itl_max_ms": 100,
+            "itl_resolution": 2,
             "agg_pool_mapping": mapping or [[0, 0], [last, last]],
         },
-        **more,
+        "enable_priority_retry": retry,
     }
 
 
-def disaggregated(prefill: Sequence[str], decode: Sequence[str], **more: object) -> Json:
+def disaggregated(prefill: Sequence[str], decode: Sequence[str]) -> Json:
     """Return a configuration of pools that each do half of the work."""
     return {
         "mode": "disagg",
@@ -46,16 +50,23 @@ def disaggregated(prefill: Sequence[str], decode: Sequence[str], **more: object)
         "prefill_pool_dynamo_namespaces": list(prefill),
         "decode_pool_dynamo_namespaces": list(decode),
         "prefill_pool_selection_strategy": {
-            "ttft_min_ms": 0, "ttft_max_ms": 1000, "ttft_resolution": 2,
-            "isl_min": 0, "isl_max": 8000, "isl_resolution": 1,
+            "ttft_min_ms": 0,
+            "ttft_max_ms": 1000,
+            "ttft_resolution": 2,
+            "isl_min": 0,
+            "isl_max": 8000,
+            "isl_resolution": 1,
             "prefill_pool_mapping": [[0, len(prefill) - 1]],
         },
         "decode_pool_selection_strategy": {
-            "itl_min_ms": 0, "itl_max_ms": 100, "itl_resolution": 2,
-            "context_length_min": 0, "context_length_max": 8000, "context_length_resolution": 1,
+            "itl_min_ms": 0,
+            "itl_max_ms": 100,
+            "itl_resolution": 2,
+            "context_length_min": 0,
+            "context_length_max": 8000,
+            "context_length_resolution": 1,
             "decode_pool_mapping": [[0, len(decode) - 1]],
         },
-        **more,
     }
 
 

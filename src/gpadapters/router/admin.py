@@ -91,6 +91,7 @@ def _pool(router: Router, key: tuple[str, str]) -> dict[str, object]:
         "condition": pool.condition(router.tick).value,
         "in_flight": pool.in_flight,
         "endpoints": [
-            {"address": str(one.address), "outstanding": one.outstanding, "breaker": one.state} for one in pool.endpoints
+            {"address": str(one.address), "outstanding": one.outstanding, "breaker": one.state}
+            for one in pool.endpoints
         ],
     }

@@ -164,7 +164,9 @@ class Pool:
         "role",
     )
 
-    def __init__(self, name: str, role: str, measures: PoolMeasures, *, admission: Admission, breaking: Breaking) -> None:
+    def __init__(
+        self, name: str, role: str, measures: PoolMeasures, *, admission: Admission, breaking: Breaking
+    ) -> None:
         """Begin with no endpoint."""
         self.name = name
         self.role = role

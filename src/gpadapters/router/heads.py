@@ -18,7 +18,7 @@ CHUNKED = -2
 # What a header is to the router, other than something to pass on.
 _HOST, _LENGTH, _MEDIA, _CONNECTION, _CODING, _EXPECT, _UPGRADE, _COMPRESSED, _TTFT, _TPOT = range(10)
 
-_REQUEST = {
+MEANT_IN_REQUESTS = {
     b"host": _HOST,
     b"connection": _CONNECTION,
     b"content-length": _LENGTH,
@@ -30,7 +30,7 @@ _REQUEST = {
     b"x-slo-ttft-ms": _TTFT,
     b"x-slo-tpot-ms": _TPOT,
 }
-_ANSWER = {
+MEANT_IN_ANSWERS = {
     b"connection": _CONNECTION,
     b"content-length": _LENGTH,
     b"transfer-encoding": _CODING,
@@ -91,7 +91,7 @@ def read_request(headers: Headers, limits: Limits) -> RequestHead:
     hosts, hop = 0, b""
     for name, value in headers:
         lowered = name.lower()
-        meaning = _REQUEST.get(lowered)
+        meaning = MEANT_IN_REQUESTS.get(lowered)
         if meaning is None:
             if lowered not in _SILENT and not lowered.startswith(OURS):
                 kept.append(b"%b: %b\r\n" % (lowered, value))
@@ -155,7 +155,7 @@ def read_answer(headers: Headers, limits: Limits) -> AnswerHead:
     hop = b""
     for name, value in headers:
         lowered = name.lower()
-        meaning = _ANSWER.get(lowered)
+        meaning = MEANT_IN_ANSWERS.get(lowered)
         if meaning is None:
             if lowered not in DROPPED and not lowered.startswith(OURS):
                 kept.append(b"%b: %b\r\n" % (lowered, value))

@@ -107,7 +107,11 @@ _COUNTERS = (
 _HISTOGRAMS = (
     (f"{_PEER}time_to_first_token_seconds", "From the whole request to the first byte of its answer.", "ttft"),
     (f"{_PEER}inter_token_latency_seconds", "Between the events of a stream.", "itl"),
-    (f"{_PEER}input_sequence_tokens", "Tokens of the prompt, as the engine counted or the router guessed.", "input_tokens"),
+    (
+        f"{_PEER}input_sequence_tokens",
+        "Tokens of the prompt, as the engine counted or the router guessed.",
+        "input_tokens",
+    ),
     (f"{_PEER}output_sequence_tokens", "Tokens of the answer, as the engine counted or events.", "output_tokens"),
 )
 

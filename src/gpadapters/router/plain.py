@@ -10,7 +10,16 @@ same few again and again.
 import re
 from typing import NamedTuple
 
-from gpadapters.router.heads import DROPPED, JSON_TYPES, OURS, UNREADABLE, AnswerHead, RequestHead
+from gpadapters.router.heads import (
+    DROPPED,
+    JSON_TYPES,
+    MEANT_IN_ANSWERS,
+    MEANT_IN_REQUESTS,
+    OURS,
+    UNREADABLE,
+    AnswerHead,
+    RequestHead,
+)
 from gpadapters.router.settings import Limits
 
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([!-~\x80-\xff](?:[ -~\x80-\xff]*[!-~\x80-\xff])?)")
@@ -58,14 +67,12 @@ class _Lines:
     def _meaning(self, name: bytes, value: bytes) -> bytes | int:
         if name == b"content-length":
             return int(value) + _LENGTHS if _DIGITS.fullmatch(value) else _ODD
-        if name == b"connection":
-            return _PASS if value.lower() == b"keep-alive" else _ODD
         if name == b"content-type":
             return self._content(value)
-        if name in _MEANT or (self._request and name in _MEANT_BY_CLIENTS):
-            return _ODD
-        if self._request and name == b"host":
-            return _HOST
+        if name == b"connection" and value.lower() == b"keep-alive":
+            return _PASS
+        if name in (_REQUEST_MEANINGS if self._request else _ANSWER_MEANINGS):
+            return _HOST if name == b"host" else _ODD
         if name in DROPPED or name.startswith(OURS) or (self._request and name in UNREADABLE):
             return _PASS
         return b"%b: %b\r\n" % (name, value)
@@ -76,8 +83,8 @@ class _Lines:
         return _ODD if value.startswith(b"text/event-stream") else b"content-type: %b\r\n" % value
 
 
-_MEANT = frozenset({b"transfer-encoding", b"upgrade"})
-_MEANT_BY_CLIENTS = frozenset({b"expect", b"content-encoding", b"x-slo-ttft-ms", b"x-slo-tpot-ms"})
+_ANSWER_MEANINGS = frozenset({*MEANT_IN_ANSWERS, b"upgrade"})
+_REQUEST_MEANINGS = frozenset(MEANT_IN_REQUESTS)
 _REQUESTS = _Lines(request=True)
 _ANSWERS = _Lines(request=False)
 
@@ -97,7 +104,7 @@ def plain_request(data: bytes, limits: Limits) -> PlainRequest | None:
         if what is None:
             what = _REQUESTS.learn(line)
         if what.__class__ is bytes:
-            kept.append(what)  # type: ignore[arg-type] # the line above says it, in a way that costs less
+            kept.append(what)  # the line above says what it is, in a way that costs less
         elif what >= _LENGTHS and length < 0:  # type: ignore[operator] # as above
             length = what - _LENGTHS  # type: ignore[operator] # as above
         elif what == _HOST:
@@ -128,7 +135,7 @@ def plain_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:
         if what is None:
             what = _ANSWERS.learn(line)
         if what.__class__ is bytes:
-            kept.append(what)  # type: ignore[arg-type] # the line above says it, in a way that costs less
+            kept.append(what)  # the line above says what it is, in a way that costs less
         elif what >= _LENGTHS and length < 0:  # type: ignore[operator] # as above
             length = what - _LENGTHS  # type: ignore[operator] # as above
         elif what != _PASS:

@@ -74,7 +74,9 @@ async def followed(url: str, *, every_s: float = _EVERY_S, token: str | None = N
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         while True:
             try:
-                pools, budget = [await _get(session, f"{url.rstrip('/')}{path}") for path in ("/v1/pools", "/v1/budget")]
+                pools, budget = [
+                    await _get(session, f"{url.rstrip('/')}{path}") for path in ("/v1/pools", "/v1/budget")
+                ]
                 yield conditions(pools, budget)
                 heard, silent = loop.time(), False
             except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
@@ -90,5 +92,3 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
     async with session.get(url, allow_redirects=False) as answer:
         answer.raise_for_status()
         return await answer.content.read(_MAX_BYTES)
-
-

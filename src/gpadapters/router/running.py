@@ -9,7 +9,7 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -53,8 +53,8 @@ class Configuration:
     admin: Listen
     source: EndpointSource
     models: tuple[str, ...] = ()
-    defaults: Defaults = Defaults()
-    settings: Settings = Settings()
+    defaults: Defaults = attrs.field(factory=Defaults)
+    settings: Settings = attrs.field(factory=Settings)
     planner: str | None = None
     planner_token: str | None = None
     router_id: str = "0"
@@ -108,7 +108,7 @@ async def _until(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> No
         task.result()
 
 
-def _following(router: Router, configuration: Configuration):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _following(router: Router, configuration: Configuration) -> Iterator[Coroutine[None, None, None]]:
     yield _sweep(router)
     yield _follow_table(router, configuration)
     yield _follow_endpoints(router, configuration.source)
@@ -160,7 +160,7 @@ async def _drain(router: Router, server: asyncio.Server) -> None:
     server.close()
     loop = asyncio.get_running_loop()
     last = loop.time() + times.drain_grace_s
-    while router.clients and loop.time() < last:
+    while router.clients and loop.time() < last:  # noqa: ASYNC110 - many small ends, looked at as often as the deadlines
         await asyncio.sleep(min(times.sweep_s, 0.05))
     if router.under_way:
         log.warning("%d requests did not end in time", router.under_way)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from gpadapters.router import refusals
-from gpadapters.router.asking import Defaults, read, wish
+from gpadapters.router.asking import Ask, Defaults, read, wish
 from gpadapters.router.choose import Way, Ways
 from gpadapters.router.client import Client, Request
 from gpadapters.router.fleet import Condition, Endpoint, Endpoints, Pool, RetryBudget
@@ -133,19 +133,12 @@ class Router:
 
     def _decide(self, client: Client, request: Request) -> Refusal | None:
         """Choose the way of *request* and begin it."""
-        if request.method != b"POST":
-            return refusals.not_allowed("POST")
-        if not request.head.json:
-            return refusals.MEDIA_TYPE
-        ask = read(request.body)
+        ask = self._read(request)
         if isinstance(ask, Refusal):
             return ask
-        if ask.model not in self.models and self.models:
-            return refusals.unknown_model(ask.model)
         plain = self.plain_wish
         head = request.head
         wanted = wish(ask, head.ttft, head.tpot, defaults=self._defaults, plain=plain)
-        request.model = ask.model
         size = len(request.body)
         rate = self._rates.get((ask.model, request.target))
         request.length = length = round(size * (self._rate(request) if rate is None else rate))
@@ -160,6 +153,20 @@ class Router:
         client.exchange = exchange = Exchange(self, client, request, way=way, wish=wanted)
         exchange.begin(prefill)
         return None
+
+    def _read(self, request: Request) -> Ask | Refusal:
+        """Return what *request* asks, if it may."""
+        if request.method != b"POST":
+            return refusals.not_allowed("POST")
+        if not request.head.json:
+            return refusals.MEDIA_TYPE
+        ask = read(request.body)
+        if isinstance(ask, Refusal):
+            return ask
+        if ask.model not in self.models and self.models:
+            return refusals.unknown_model(ask.model)
+        request.model = ask.model
+        return ask
 
     def _rate(self, request: Request) -> float:
         """Return the tokens of a byte, as known since the last sweep."""

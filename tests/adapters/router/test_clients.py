@@ -116,7 +116,7 @@ class _Planner(BaseHTTPRequestHandler):
 
     pools: tuple[dict[str, object], ...] = ()
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
+    def do_GET(self) -> None:
         found = {"/v1/pools": {"pools": self.pools}, "/v1/budget": {"headroom": 1}}[self.path]
         body = json.dumps(found).encode()
         self.send_response(200)
@@ -136,7 +136,6 @@ class _Planner(BaseHTTPRequestHandler):
         ({"replicas": 0, "present": 1}, "draining"),
         ({"replicas": 0, "gpus_per_replica": 8}, "denied"),
     ],
-
 )
 def test_a_pool_that_the_planner_says_cannot_serve_is_passed_over(
     said: dict[str, object], condition: str, tmp_path: Path

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
         yield lambda router, **how: stack.enter_context(Raw(router.port, **how))
-
-
-RETRY = {"enable_priority_retry": True}
 
 
 def test_an_answer_comes_as_it_was_sent_and_says_how_it_was_routed(pools: StartPool, start: Start) -> None:
@@ -144,7 +142,7 @@ def test_a_failure_before_the_first_byte_is_tried_again_in_a_faster_pool(
     manner: str, pools: StartPool, start: Start
 ) -> None:
     fast, slow = pools("fast"), pools("slow", manner)
-    router = start(fast, slow, config=aggregated("fast", "slow", **RETRY))
+    router = start(fast, slow, config=aggregated("fast", "slow", retry=True))
     answer = ask(router.port, chat())
     assert (answer.status, answer.body) == (200, JSON)
     assert (answer.headers["x-gp-pool"], answer.headers["x-gp-attempts"]) == ("fast", "2")
@@ -161,7 +159,7 @@ def test_an_endpoint_that_refuses_is_left_for_another_of_its_pool(pools: StartPo
 
 def test_nothing_is_tried_again_in_a_slower_pool_or_without_being_configured(pools: StartPool, start: Start) -> None:
     fast, slow = pools("fast", "unavailable"), pools("slow")
-    router = start(fast, slow, config=aggregated("fast", "slow", mapping=[[0, 0], [0, 0]], **RETRY))
+    router = start(fast, slow, config=aggregated("fast", "slow", mapping=[[0, 0], [0, 0]], retry=True))
     assert ask(router.port, chat()).status == 503
     assert not slow.requests
     plain = start(pools("fast"), pools("slow", "die-first"))
@@ -170,7 +168,7 @@ def test_nothing_is_tried_again_in_a_slower_pool_or_without_being_configured(poo
 
 def test_retries_are_a_share_of_the_requests(pools: StartPool, start: Start) -> None:
     fast, slow = pools("fast"), pools("slow", "unavailable")
-    config = aggregated("fast", "slow", **RETRY)
+    config = aggregated("fast", "slow", retry=True)
     router = start(fast, slow, config=config, flags=("--retry-burst", "1", "--retry-share", "0.1"))
     with Raw(router.port) as raw:
         statuses = [raw.send(chat()).answer().status for _ in range(4)]
@@ -222,7 +220,7 @@ def test_a_stream_that_dies_ends_with_one_event_that_says_so_and_is_not_tried_ag
     manner: str, pools: StartPool, start: Start
 ) -> None:
     fast, slow = pools("fast", "stream"), pools("slow", manner)
-    router = start(fast, slow, config=aggregated("fast", "slow", **RETRY))
+    router = start(fast, slow, config=aggregated("fast", "slow", retry=True))
     with Raw(router.port) as raw:
         answer = raw.send(chat(stream=True)).answer()
         assert raw.closed()
@@ -348,6 +346,10 @@ def test_an_empty_pool_is_passed_over_towards_a_faster_one(pools: StartPool, sta
     assert (answer.headers["x-gp-pool"], answer.headers["x-gp-left-out"]) == ("fast", "slow=empty")
 
 
+def _failed_more_than(router: RouterProcess, times: float) -> bool:
+    return router.measure("gp_router_reloads_total", result="failed") > times
+
+
 def test_a_bad_configuration_leaves_the_old_one_serving_and_a_good_one_takes_over(
     pools: StartPool, start: Start
 ) -> None:
@@ -355,7 +357,7 @@ def test_a_bad_configuration_leaves_the_old_one_serving_and_a_good_one_takes_ove
     for bad in ("", "{", '{"mode": "agg"}', json.dumps(aggregated("slow"))[:-20]):
         failed = router.measure("gp_router_reloads_total", result="failed")
         router.reconfigure(bad)
-        eventually(lambda failed=failed: router.measure("gp_router_reloads_total", result="failed") > failed)
+        eventually(partial(_failed_more_than, router, failed))
         assert ask(router.port, chat()).headers["x-gp-pool"] == "slow"
     router.config.unlink()
     eventually(lambda: "cannot be read" in router.log)
