@@ -52,6 +52,11 @@ async def _json() -> AsyncIterator[bytes]:
     yield whole(200, JSON)
 
 
+async def _prefill() -> AsyncIterator[bytes]:
+    params = b'{"remote_engine_id":"e","remote_block_ids":[1,2]}'
+    yield whole(200, JSON[:-1] + b',"kv_transfer_params":%b}' % params)
+
+
 async def _late() -> AsyncIterator[bytes]:
     await asyncio.sleep(0.5)
     yield whole(200, JSON)

@@ -84,6 +84,7 @@ def _settings(given: argparse.Namespace) -> Settings:
             ),
             retries=Retries(share=given.retry_share, burst=given.retry_burst),
             admission=Admission(in_flight=given.max_in_flight),
+            two_calls=given.prefill == "call",
         )
     except ValueError as error:
         raise ConfigError([str(error.args[0]) if error.args else str(error)]) from error
@@ -115,6 +116,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--admin-listen", metavar="HOST:PORT", default="127.0.0.1:8001", help="Health and metrics (%(default)s).")
     add("--pool", metavar="NAMESPACE=URL", action="append", help="An endpoint of a pool; again for each one.")
     add("--pools-file", metavar="FILE", help="JSON: lists of URLs by namespace; read again when it changes.")
+    add(
+        "--prefill",
+        choices=("header", "call"),
+        default="header",
+        help="How a disaggregated request reaches its prefill endpoint: named to the decode endpoint in"
+        " x-prefiller-host-port, or called first and its kv_transfer_params handed on (%(default)s).",
+    )
     add("--planner", metavar="URL", help="The planner to ask which pools are cold, draining or denied.")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     _add_bounds(parser)

@@ -14,6 +14,7 @@ from gpadapters.router.fleet import Condition, Endpoint, Pool
 from gpadapters.router.heads import AnswerHead
 from gpadapters.router.refusals import Refusal, answer, error_event, status_line
 from gpadapters.router.stream import Tap, usage
+from gpadapters.router.twice import PrefillCall
 
 if TYPE_CHECKING:
     from gpadapters.router.service import Router
@@ -33,6 +34,8 @@ class Exchange:
 
     # What most requests never change stands here, so that making one costs little.
     _attempts = 0
+    _body: bytes | None = None
+    _call: PrefillCall | None = None
     _chosen: Chosen | None = None
     _chunked = False
     _done = False
@@ -43,6 +46,8 @@ class Exchange:
     _pool: Pool | None = None
     _prefill: Endpoint | None = None
     _prefill_way: Way | None = None
+    _released = True
+    """Whether the prefill endpoint was given back, or never taken."""
     _sent_at = _NOT_SENT
     _status = 0
     _tail = b""
@@ -119,7 +124,24 @@ class Exchange:
         if self._prefill is not None:
             self._prefill.begin()
             self._prefill.pool.in_flight += 1
+            self._released = False
+            if self._router.settings.two_calls:
+                self._call = PrefillCall(self._router, self, self._prefill)
+                self._call.begin()
+                return
         self._send(endpoint)
+
+    def prefilled(self, body: bytes) -> None:
+        """Go on with *body*: the first of two calls has ended."""
+        self._call = None
+        self._body = body
+        self._release_prefill()
+        chosen = self._chosen
+        endpoint = None if chosen is None else chosen.pool.pick(self._router.tick)
+        if endpoint is None:
+            self._refuse(refusals.NO_HEALTHY)
+        else:
+            self._send(endpoint)
 
     def _send(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -144,11 +166,12 @@ class Exchange:
 
     def _ask(self, upstream: "Upstream", endpoint: Endpoint) -> None:
         self._upstream = upstream
-        self._sent_at = self._began if self._attempts == 1 else self._router.clock()
+        first = self._attempts == 1 and self._body is None
+        self._sent_at = self._began if first else self._router.clock()
         request = self.request
-        body = request.body
+        body = request.body if self._body is None else self._body
         start = b"POST %b HTTP/1.1\r\n%b" % (request.target, endpoint.request_head)
-        if self._prefill is not None:
+        if self._prefill is not None and self._body is None:
             start += b"x-prefiller-host-port: %b\r\n" % self._prefill.name
         upstream.ask(self, b"%b%bcontent-length: %d\r\n\r\n%b" % (start, request.head.lines, len(body), body))
 
@@ -357,9 +380,7 @@ class Exchange:
         """Stop: the client has left."""
         if self._done:
             return
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.drop()
+        self._drop_upstream()
         if self._pool is not None:
             self._pool.measures.disconnects += 1
         self._leave(failed=False)
@@ -380,7 +401,10 @@ class Exchange:
     def sweep(self, now: float) -> None:
         """End what takes too long."""
         times = self._router.settings.timeouts
-        if self._endpoint is None:
+        if self._call is not None:
+            if now - self._began > times.first_byte_s:
+                self._call.give_up()
+        elif self._endpoint is None:
             if now - self._began > times.wait_for_replica_s:
                 self._router.unpark(self)
                 self._refuse(refusals.NO_REPLICA)
@@ -408,6 +432,9 @@ class Exchange:
     # Ending.
 
     def _drop_upstream(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.leave()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.drop()
@@ -447,14 +474,15 @@ class Exchange:
             endpoint.succeeded()
 
     def _release_prefill(self) -> None:
-        if self._prefill is not None:
+        if self._prefill is not None and not self._released:
+            self._released = True
             self._prefill.end()
             self._prefill.pool.in_flight -= 1
 
     def _end(self, *, close: bool, linger: bool = True) -> None:
         """Give back what is left, and let the client go on."""
         self._done = True
-        if self._prefill is not None and self._first_at == _NOT_SENT and self._attempts:
+        if self._prefill is not None:
             self._release_prefill()
         router = self._router
         router.held_bytes -= len(self.request.body)

@@ -21,6 +21,7 @@ from gpadapters.router.forward import Exchange
 from gpadapters.router.measures import PoolMeasures, RouterMeasures
 from gpadapters.router.refusals import Refusal, answer, whole
 from gpadapters.router.settings import Settings
+from gpadapters.router.twice import PrefillCall
 from gpadapters.router.upstream import Upstream
 from gpcore.lengths import PROMPT, Lengths
 from gpcore.routing import RoutingTable
@@ -286,13 +287,13 @@ class Router:
                 return upstream
         return None
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+    def connect(self, endpoint: Endpoint, exchange: Exchange | PrefillCall) -> None:
         """Make a connection to *endpoint* for *exchange*."""
         task = asyncio.get_running_loop().create_task(self._connect(endpoint, exchange))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+    async def _connect(self, endpoint: Endpoint, exchange: Exchange | PrefillCall) -> None:
         loop = asyncio.get_running_loop()
         address = endpoint.address
         try:

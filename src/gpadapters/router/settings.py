@@ -105,3 +105,5 @@ class Settings:
     retries: Retries = Retries()
     breaking: Breaking = Breaking()
     admission: Admission = Admission()
+    two_calls: bool = False
+    """Ask the prefill endpoint first and hand on what it says, instead of naming it to the decode endpoint."""

@@ -18,6 +18,7 @@ from gpadapters.router.settings import KIB
 if TYPE_CHECKING:
     from gpadapters.router.forward import Exchange
     from gpadapters.router.service import Router
+    from gpadapters.router.twice import PrefillCall
 
 READ_BYTES = 64 * KIB
 _READ = bytearray(READ_BYTES)
@@ -61,12 +62,12 @@ class Upstream(asyncio.BufferedProtocol):
         self._extra = False
         self._lasting = False
         self.endpoint = endpoint
-        self.exchange: Exchange | None = None
+        self.exchange: Exchange | PrefillCall | None = None
         self.reused = False
         self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
 
-    def ask(self, exchange: "Exchange", data: bytes) -> None:
+    def ask(self, exchange: "Exchange | PrefillCall", data: bytes) -> None:
         """Send the request *data* of *exchange*."""
         self.exchange = exchange
         if self.transport is None:
@@ -175,7 +176,7 @@ class Upstream(asyncio.BufferedProtocol):
 
     # Helpers.
 
-    def _hand_over(self, exchange: "Exchange", head: AnswerHead) -> None:
+    def _hand_over(self, exchange: "Exchange | PrefillCall", head: AnswerHead) -> None:
         """Give *exchange* what one read brought."""
         pieces = self._body
         if not pieces:
@@ -204,7 +205,7 @@ class Upstream(asyncio.BufferedProtocol):
         else:
             self.drop()
 
-    def _garbage(self, exchange: "Exchange") -> None:
+    def _garbage(self, exchange: "Exchange | PrefillCall") -> None:
         """Give up a connection that cannot be understood."""
         self.drop()
         exchange.lost(refusals.UPSTREAM_BAD)

@@ -137,6 +137,43 @@ def test_a_disaggregated_request_goes_to_the_decode_pool_with_the_prefill_endpoi
     assert router.measure("dynamo_component_router_requests_started_total", dynamo_namespace="p") == 1
 
 
+def test_two_calls_hand_on_what_the_prefill_endpoint_says(pools: StartPool, start: Start) -> None:
+    prefill, decode = pools("p", "prefill"), pools("d", "stream")
+    router = start(prefill, decode, config=disaggregated(["p"], ["d"]), flags=("--prefill", "call"))
+    answer = ask(router.port, chat(stream=True, max_tokens=50, stream_options={"include_usage": True}))
+    assert answer.body == stream()
+    (first,), (second,) = map(json.loads, prefill.told("body")), map(json.loads, decode.told("body"))
+    assert (first["max_tokens"], first["stream"], "stream_options" in first) == (1, False, False)
+    assert first["kv_transfer_params"]["do_remote_decode"] is True
+    assert (second["max_tokens"], second["stream"]) == (50, True)
+    assert second["kv_transfer_params"] == {"remote_engine_id": "e", "remote_block_ids": [1, 2]}
+    assert "x-prefiller-host-port" not in decode.requests[0]
+    assert router.measure("gp_router_in_flight") == router.measure("gp_router_outstanding") == 0
+
+
+@pytest.mark.parametrize("manner", ["die-first", "garbage", "error", "json", "silent"])
+def test_a_prefill_that_fails_leaves_the_prompt_to_the_decode_endpoint(
+    manner: str, pools: StartPool, start: Start
+) -> None:
+    prefill, decode = pools("p", manner), pools("d")
+    flags = ("--prefill", "call", "--first-byte-timeout", "0.5")
+    router = start(prefill, decode, config=disaggregated(["p"], ["d"]), flags=flags)
+    assert ask(router.port, chat()).body == JSON
+    assert json.loads(decode.told("body")[0]) == {"model": "m", "messages": []}
+    assert router.measure("gp_router_in_flight") == router.measure("gp_router_outstanding") == 0
+
+
+def test_a_client_that_leaves_during_the_prefill_ends_it(pools: StartPool, start: Start, connect: Connect) -> None:
+    prefill, decode = pools("p", "silent"), pools("d")
+    router = start(prefill, decode, config=disaggregated(["p"], ["d"]), flags=("--prefill", "call"))
+    raw = connect(router).send(chat())
+    eventually(lambda: prefill.requests)
+    raw.close()
+    eventually(lambda: prefill.told("closed"), within_s=1.0)
+    eventually(lambda: router.measure("gp_router_outstanding") == 0)
+    assert not decode.requests
+
+
 @pytest.mark.parametrize("manner", ["die-first", "garbage", "unavailable", "large-head"])
 def test_a_failure_before_the_first_byte_is_tried_again_in_a_faster_pool(
     manner: str, pools: StartPool, start: Start
