@@ -44,7 +44,9 @@ def chunk(data: bytes) -> bytes:
 
 def whole(status: int, body: bytes, *lines: bytes) -> bytes:
     """Return an answer."""
-    head = b"HTTP/1.1 %d Said\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % (status, len(body))
+    phrase = b"OK" if status == 200 else b"Said"
+    first = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+    head = first + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
     return head + b"".join(b"%b\r\n" % line for line in lines) + b"\r\n" + body
 
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gpadapters.router.asking import Defaults
+from gpadapters.router.counting import counter
 from gpadapters.router.running import Configuration, Listen, serve
 from gpadapters.router.settings import Admission, Limits, Retries, Settings, Timeouts
+from gpadapters.router.slices import Access, FromSlices, Service
 from gpadapters.router.sources import EndpointSource, Fixed, FromFile
 from gpcore.errors import ConfigError
 from gpcore.routing import RoutingTable
@@ -26,36 +28,43 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     """Run the router until it is told to stop."""
     given = _parser(environment).parse_args(arguments)
     _log(given.log_level)
-    serve(configuration(given))
+    serve(configuration(given, environment))
     return 0
 
 
-def configuration(given: argparse.Namespace) -> Configuration:
+def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Configuration:
     """Return what *given* says to run, or raise ConfigError with every problem."""
     problems = []
     if not given.config:
         problems.append(f"config_path must be set via --config or {_ENV}CONFIG")
     if not given.model_name:
         problems.append(f"model_name must be set via --model-name or {_ENV}MODEL_NAME")
-    if given.pool and given.pools_file:
-        problems.append("--pool and --pools-file cannot be combined")
-    if not given.pool and not given.pools_file:
-        problems.append("--pool NAMESPACE=URL or --pools-file FILE is needed")
+    if sum(map(bool, (given.pool, given.pools_file, given.pool_service))) != 1:
+        problems.append("one of --pool NAMESPACE=URL, --pools-file FILE and --pool-service NAMESPACE=SERVICE is needed")
     if problems:
         raise ConfigError(problems)
-    source: EndpointSource = FromFile(Path(given.pools_file)) if given.pools_file else Fixed(given.pool)
     return Configuration(
         path=Path(given.config),
         read=_table,
         listen=_listen(given.listen),
         admin=_listen(given.admin_listen),
-        source=source,
+        source=_source(given, environment),
         models=tuple(given.model_name),
         defaults=Defaults(given.default_ttft_target_ms, given.default_itl_target_ms),
         settings=_settings(given),
         planner=given.planner,
         router_id=socket.gethostname(),
+        counter=counter(Path(given.tokenizer)) if given.tokenizer else None,
     )
+
+
+def _source(given: argparse.Namespace, environment: Mapping[str, str]) -> EndpointSource:
+    if given.pools_file:
+        return FromFile(Path(given.pools_file))
+    if given.pool:
+        return Fixed(given.pool)
+    pairs = [text.partition("=") for text in given.pool_service]
+    return FromSlices({pool: Service.parse(service) for pool, _, service in pairs}, Access.inside(environment))
 
 
 def _table(data: bytes) -> RoutingTable:
@@ -84,6 +93,7 @@ def _settings(given: argparse.Namespace) -> Settings:
             ),
             retries=Retries(share=given.retry_share, burst=given.retry_burst),
             admission=Admission(in_flight=given.max_in_flight),
+            half_output=given.half_output,
             two_calls=given.prefill == "call",
         )
     except ValueError as error:
@@ -117,11 +127,23 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--pool", metavar="NAMESPACE=URL", action="append", help="An endpoint of a pool; again for each one.")
     add("--pools-file", metavar="FILE", help="JSON: lists of URLs by namespace; read again when it changes.")
     add(
+        "--pool-service",
+        metavar="NAMESPACE=KUBERNETES-NAMESPACE/SERVICE[:PORT]",
+        action="append",
+        help="A pool whose endpoints are the EndpointSlices of a Service; again for each pool.",
+    )
+    add(
         "--prefill",
         choices=("header", "call"),
         default="header",
         help="How a disaggregated request reaches its prefill endpoint: named to the decode endpoint in"
         " x-prefiller-host-port, or called first and its kv_transfer_params handed on (%(default)s).",
+    )
+    add("--tokenizer", metavar="FILE", help="A tokenizer.json to count inputs exactly; needs gpcore[tokenizers].")
+    add(
+        "--half-output",
+        action="store_true",
+        help="Look up the decode grid with half of the expected output on top of the input.",
     )
     add("--planner", metavar="URL", help="The planner to ask which pools are cold, draining or denied.")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")

@@ -212,6 +212,8 @@ class Exchange:
         client.send(b"".join(parts))
         router.learn(request, self, pool, tokens=usage(body))
         router.held_bytes -= len(request.body)
+        if router.tells:
+            router.tell(request, self, f"200 from {endpoint.address}, attempt {self._attempts}")
         client.done(close=close)
 
     def received(self, head: AnswerHead | None, body: bytes, *, complete: bool, status: int = 0) -> None:
@@ -488,6 +490,8 @@ class Exchange:
         router.held_bytes -= len(self.request.body)
         if router.parked:
             router.unpark(self)
+        if router.tells:
+            router.tell(self.request, self, f"{self._status or 'no'} answer, {self._attempts} attempts")
         if linger or not close:
             self._client.done(close=close)
         else:

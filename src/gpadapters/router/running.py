@@ -21,6 +21,7 @@ from gpadapters.router import planned
 from gpadapters.router.admin import application
 from gpadapters.router.asking import Defaults
 from gpadapters.router.client import Client
+from gpadapters.router.counting import Count
 from gpadapters.router.service import Router
 from gpadapters.router.settings import Settings
 from gpadapters.router.sources import EndpointSource, followed
@@ -58,6 +59,7 @@ class Configuration:
     planner: str | None = None
     planner_token: str | None = None
     router_id: str = "0"
+    counter: Count | None = None
     follow_s: float = 1.0
 
 
@@ -78,6 +80,7 @@ async def run(configuration: Configuration, table: RoutingTable) -> None:
         models=configuration.models,
         defaults=configuration.defaults,
         router_id=configuration.router_id,
+        counter=configuration.counter,
     )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ here waits for anything but a connection.
 """
 
 import asyncio
+import logging
 import socket
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from gpadapters.router import refusals
 from gpadapters.router.asking import Ask, Defaults, read, wish
 from gpadapters.router.choose import Way, Ways
 from gpadapters.router.client import Client, Request
+from gpadapters.router.counting import Count
 from gpadapters.router.fleet import Condition, Endpoint, Endpoints, Pool, RetryBudget
 from gpadapters.router.forward import Exchange
 from gpadapters.router.measures import PoolMeasures, RouterMeasures
@@ -23,8 +25,10 @@ from gpadapters.router.refusals import Refusal, answer, whole
 from gpadapters.router.settings import Settings
 from gpadapters.router.twice import PrefillCall
 from gpadapters.router.upstream import Upstream
-from gpcore.lengths import PROMPT, Lengths
+from gpcore.lengths import OUTPUT, PROMPT, Lengths, context_length
 from gpcore.routing import RoutingTable
+
+log = logging.getLogger(__name__)
 
 _FORWARDED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 _MODELS = b"/v1/models"
@@ -42,6 +46,7 @@ class Router:
         models: Iterable[str] = (),
         defaults: Defaults | None = None,
         router_id: str = "0",
+        counter: Count | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Begin with pools that have no endpoint; *models* empty means that any model is served."""
@@ -50,11 +55,15 @@ class Router:
         self.tick = clock()
         self.closing = False
         self.ready = True
+        self.tells = log.isEnabledFor(logging.DEBUG)
         self.models = frozenset(models)
         self.measures = RouterMeasures()
         self.budget = RetryBudget(settings.retries)
         self.held_bytes = 0
         self._prompts = Lengths(PROMPT)
+        self._outputs = Lengths(OUTPUT)
+        self._written: dict[tuple[str, bytes], int] = {}
+        self._counter = counter
         self._rates: dict[tuple[str, bytes], float] = {}
         self._taught: dict[tuple[str, bytes], tuple[int, int]] = {}
         self.pools: dict[tuple[str, str], Pool] = {}
@@ -141,19 +150,28 @@ class Router:
         head = request.head
         wanted = wish(ask, head.ttft, head.tpot, defaults=self._defaults, plain=plain)
         size = len(request.body)
-        rate = self._rates.get((ask.model, request.target))
-        request.length = length = round(size * (self._rate(request) if rate is None else rate))
+        length = None if self._counter is None else self._counter(request.body)
+        if length is None:
+            rate = self._rates.get((ask.model, request.target))
+            length = round(size * (self._rate(request) if rate is None else rate))
+        request.length = length
         ways = self.ways
         prefill = None if ways.prefill is None else ways.for_prefill(wanted, length)
         if isinstance(prefill, Refusal):
             return prefill
-        way = ways.for_serving(wanted, length)
+        way = ways.for_serving(wanted, self._context(request) if self.settings.half_output else length)
         if isinstance(way, Refusal):
             return way
         self.budget.request()
         client.exchange = exchange = Exchange(self, client, request, way=way, wish=wanted)
         exchange.begin(prefill)
         return None
+
+    def _context(self, request: Request) -> int:
+        """Return the length for the serving grid: with half of what its like wrote, where one pool only decodes."""
+        if self.ways.prefill is None:
+            return request.length
+        return context_length(request.length, self._outputs.estimate(request.model, request.target.decode()))
 
     def _read(self, request: Request) -> Ask | Refusal:
         """Return what *request* asks, if it may."""
@@ -226,6 +244,8 @@ class Router:
         measures = pool.measures
         if completion is not None:
             measures.output_tokens.observe(completion)
+            if self.settings.half_output:
+                self._written[request.model, request.target] = completion
         if prompt is None:
             measures.input_tokens.observe(request.length)
             return
@@ -233,9 +253,18 @@ class Router:
         if prompt == request.length:
             return
         self._taught[request.model, request.target] = (len(request.body), prompt)
+        if self.settings.half_output:
+            return  # where it should have gone depends on what nobody knew
         exact = self.ways.for_serving(exchange.wish, prompt)
         if isinstance(exact, Way) and exact.order[0] is not exchange.way.order[0]:
             measures.misroutes += 1
+
+    def tell(self, request: Request, exchange: Exchange, what: str) -> None:
+        """Log one request; asked for at debug only, because a line costs as much as a request."""
+        pool = exchange.way.order[0].name
+        log.debug(
+            "%s %s: %s tokens, grid's pool %s, %s", request.target.decode(), request.model, request.length, pool, what
+        )
 
     # Waiting for a replica.
 
@@ -334,7 +363,7 @@ class Router:
             for endpoint in pool.endpoints:
                 while endpoint.idle and endpoint.idle[0].idle_since < oldest:
                     endpoint.idle.pop(0).drop()
-        if self._taught:
+        if self._taught or self._written:
             self._fold()
         if self.parked:
             self.changed()
@@ -343,6 +372,9 @@ class Router:
         """Learn the last answer of each model and route: one a sweep teaches as well as all of them, for less."""
         for (model, target), (size, tokens) in self._taught.items():
             self._prompts = self._prompts.learned(model, target.decode(), units=size, tokens=tokens)
+        for (model, target), tokens in self._written.items():
+            self._outputs = self._outputs.learned(model, target.decode(), tokens=tokens)
+        self._written.clear()
         self._taught.clear()
         self._rates.clear()
 

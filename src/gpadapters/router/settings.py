@@ -105,5 +105,7 @@ class Settings:
     retries: Retries = Retries()
     breaking: Breaking = Breaking()
     admission: Admission = Admission()
+    half_output: bool = False
+    """Look up the decode grid with half of the expected output on top of the input; the peer does not."""
     two_calls: bool = False
     """Ask the prefill endpoint first and hand on what it says, instead of naming it to the decode endpoint."""
