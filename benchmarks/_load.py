@@ -61,13 +61,13 @@ class Load:
 
     def run(self, port: int, pid: int | None, *, connections: int, seconds: int, cpus: Iterable[int]) -> Run:
         """Load *port* from *cpus* and return what came of it; *pid* is the proxy's."""
-        program = shutil.which("wrk")
-        if program is None:
-            raise MissingError("no `wrk`; the system's package of that name has it")
+        taskset, wrk = shutil.which("taskset"), shutil.which("wrk")
+        if taskset is None or wrk is None:
+            raise MissingError("no `taskset` or no `wrk`; the system's packages util-linux and wrk have them")
         flags = ("-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(self.script))
         before = cpu_seconds(pid) if pid else 0.0
         done = subprocess.run(
-            ("taskset", "-c", ",".join(map(str, cpus)), program, *flags, f"http://{HOST}:{port}{PATH}"),
+            (taskset, "-c", ",".join(map(str, cpus)), wrk, *flags, f"http://{HOST}:{port}{PATH}"),
             check=True,
             capture_output=True,
             text=True,

@@ -162,9 +162,12 @@ http {{
     return program, "-c", str(folder / "nginx.conf"), "-e", "stderr"
 
 
+_FILTERS = "type.googleapis.com/envoy.extensions.filters"
+
+
 def _envoy(place: Place) -> tuple[str, ...]:
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
         "codec_type": "HTTP1",
         "route_config": {
@@ -179,7 +182,7 @@ def _envoy(place: Place) -> tuple[str, ...]:
         "http_filters": [
             {
                 "name": "router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{_FILTERS}.http.router.v3.Router"},
             }
         ],
     }
@@ -257,7 +260,11 @@ def ours(place: Place, configuration: Mapping[str, object], *flags: str) -> tupl
         *(sys.executable, "-c", _START, "--config", str(path), "--model-name", "m"),
         *("--listen", f"{HOST}:{place.port}", "--admin-listen", f"{HOST}:{free_port()}"),
         *("--planner", f"http://{HOST}:{place.back}", "--default-ttft-target-ms", "450", "--log-level", "warning"),
-        *(f"--pool={pool}=http://{HOST}:{place.back}" for pool in pools if pool.split("-")[0] in _phases(configuration)),
+        *(
+            f"--pool={pool}=http://{HOST}:{place.back}"
+            for pool in pools
+            if pool.split("-")[0] in _phases(configuration)
+        ),
         *flags,
     )
 

@@ -17,9 +17,10 @@ import uvloop
 CHUNKS = 50
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+_OK = b"HTTP/1.1 200 OK\r\n"
+_HEAD = _OK + b"content-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 _JSON = b'{"status":"ok"}'
-_WELL = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_JSON), _JSON)
+_WELL = _OK + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_JSON), _JSON)
 
 
 def events() -> list[bytes]:

@@ -120,10 +120,8 @@ def upstream(kind: str, folder: Path) -> Iterator[tuple[int, int]]:
     port = _proxies.free_port()
     place = folder / f"upstream-{kind}"
     place.mkdir()
-    if kind == SSE:
-        command = _proxies.script("_upstream_sse.py", port)
-    else:
-        command = _proxies.nginx_command(place, _server(port))
+    streams = kind == SSE
+    command = _proxies.script("_upstream_sse.py", port) if streams else _proxies.nginx_command(place, _server(port))
     with _proxies.started(f"upstream of {kind}", command, place, port) as process:
         yield port, process.pid
 
