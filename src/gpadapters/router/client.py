@@ -7,7 +7,7 @@ answered once and closed; what is read ahead is bounded; no timer per connection
 import asyncio
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import httptools
 
@@ -15,11 +15,7 @@ from gpadapters.router import refusals
 from gpadapters.router.heads import HeadError, RequestHead, read_request
 from gpadapters.router.plain import plain_request
 from gpadapters.router.refusals import Refusal, answer
-from gpadapters.router.settings import KIB
-
-if TYPE_CHECKING:
-    from gpadapters.router.forward import Exchange
-    from gpadapters.router.service import Router
+from gpadapters.router.settings import KIB, Settings
 
 
 class Request:
@@ -36,6 +32,47 @@ class Request:
         self.close = head.close
         self.model = ""
         self.length = 0
+
+
+class Begun(Protocol):
+    """A request on its way, as its client sees it."""
+
+    def abandon(self) -> None:
+        """Stop: the client has left."""
+
+    def stop(self) -> None:
+        """Stop: the router does."""
+
+    def hold(self) -> None:
+        """Send no more for now."""
+
+    def go_on(self) -> None:
+        """Send again."""
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long."""
+
+
+class Host(Protocol):
+    """What all clients share."""
+
+    settings: Settings
+    tick: float
+    closing: bool
+    held_bytes: int
+
+    def welcome(self, client: "Client") -> bool:
+        """Say whether one more may come in."""
+        ...
+
+    def farewell(self, client: "Client") -> None:
+        """Forget it."""
+
+    def begin(self, client: "Client", request: Request) -> None:
+        """Answer a request, or send it on its way."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count an answer of the router itself."""
 
 
 class _Phase(enum.Enum):
@@ -76,7 +113,7 @@ class Client(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, router: "Router") -> None:
+    def __init__(self, router: Host) -> None:
         """Begin unconnected."""
         self._router = router
         self._limits = router.settings.limits
@@ -93,7 +130,7 @@ class Client(asyncio.Protocol):
         self._waiting: deque[Request] | None = None
         self._refusal: Refusal | None = None
         self._broken: Refusal | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: Begun | None = None
         self.paused = False
         self.paused_since = 0.0
         self.peer = ""

@@ -6,17 +6,16 @@ told here and judged here, and choosing among pools is elsewhere.
 
 import enum
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import attrs
 
+from gpadapters.router.heads import AnswerHead
 from gpadapters.router.measures import PoolMeasures
+from gpadapters.router.refusals import Refusal
 from gpadapters.router.settings import Admission, Breaking, Retries
 from gpcore.errors import InvalidError
-
-if TYPE_CHECKING:
-    from gpadapters.router.upstream import Upstream
 
 _BACKLOG = 1 << 30
 
@@ -56,6 +55,47 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Asker(Protocol):
+    """What a connection tells about the answer that it reads."""
+
+    def connected(self, connection: "Connection") -> None:
+        """Take the connection that was asked for."""
+
+    def whole(self, head: AnswerHead, body: bytes) -> None:
+        """Take a good answer that came in one read."""
+
+    def received(self, head: AnswerHead | None, body: bytes, *, complete: bool, status: int = 0) -> None:
+        """Take what one read brought, *head* if it is the first."""
+
+    def lost(self, why: Refusal) -> None:
+        """Take note that there will be no more."""
+
+
+class Connection(Protocol):
+    """A connection to an endpoint, as those see it who ask over it."""
+
+    endpoint: "Endpoint"
+    reused: bool
+    idle_since: float
+
+    @property
+    def open(self) -> bool:
+        """Say whether it can be asked over."""
+        ...
+
+    def ask(self, asker: Asker, data: bytes) -> None:
+        """Send a request."""
+
+    def drop(self) -> None:
+        """Close at once."""
+
+    def hold(self) -> None:
+        """Read no more for now."""
+
+    def go_on(self) -> None:
+        """Read again."""
+
+
 class Endpoint:
     """One server of a pool, its kept connections, and how it has been doing."""
 
@@ -83,7 +123,7 @@ class Endpoint:
         self.address = address
         self.name = str(address).encode()
         self.request_head = b"host: %b\r\ncontent-type: application/json\r\n" % self.name
-        self.idle: list[Upstream] = []
+        self.idle: list[Connection] = []
         self.outstanding = 0
         self.open_until = 0.0
         self.outlier = False

@@ -4,21 +4,16 @@ Rules of this file: no task and no timer per request, except while a connection 
 the client has a byte; whatever happens, `_end` runs once and gives back everything that was taken.
 """
 
-from typing import TYPE_CHECKING
-
 from gpadapters.router import refusals
 from gpadapters.router.asking import Wish
 from gpadapters.router.choose import Chosen, Way, again, first_serving, left_out_line, lines, priority_of, targets_line
 from gpadapters.router.client import Client, Request
-from gpadapters.router.fleet import Condition, Endpoint, Pool
+from gpadapters.router.fleet import Condition, Connection, Endpoint, Pool
 from gpadapters.router.heads import AnswerHead
 from gpadapters.router.refusals import Refusal, answer, error_event, status_line
+from gpadapters.router.shared import Shared
 from gpadapters.router.stream import Tap, usage
 from gpadapters.router.twice import PrefillCall
-
-if TYPE_CHECKING:
-    from gpadapters.router.service import Router
-    from gpadapters.router.upstream import Upstream
 
 _RETRIED = frozenset({502, 503, 504})
 _FAILED = frozenset({500, 502, 503, 504})
@@ -53,9 +48,9 @@ class Exchange:
     _tail = b""
     _tap: Tap | None = None
     _tried: list[Endpoint] | None = None
-    _upstream: "Upstream | None" = None
+    _upstream: Connection | None = None
 
-    def __init__(self, router: "Router", client: Client, request: Request, *, way: Way, wish: Wish) -> None:
+    def __init__(self, router: Shared, client: Client, request: Request, *, way: Way, wish: Wish) -> None:
         """Begin with nothing chosen."""
         self._router = router
         self._client = client
@@ -157,14 +152,14 @@ class Exchange:
         else:
             self._ask(upstream, endpoint)
 
-    def connected(self, upstream: "Upstream") -> None:
+    def connected(self, connection: Connection) -> None:
         """Send the request: there is a new connection."""
-        if self._done or self._endpoint is not upstream.endpoint:
-            self._router.keep(upstream)
+        if self._done or self._endpoint is not connection.endpoint:
+            self._router.keep(connection)
         else:
-            self._ask(upstream, upstream.endpoint)
+            self._ask(connection, connection.endpoint)
 
-    def _ask(self, upstream: "Upstream", endpoint: Endpoint) -> None:
+    def _ask(self, upstream: Connection, endpoint: Endpoint) -> None:
         self._upstream = upstream
         first = self._attempts == 1 and self._body is None
         self._sent_at = self._began if first else self._router.clock()
@@ -210,10 +205,10 @@ class Exchange:
         ending = b"connection: close\r\n" if close else b""
         parts = (_OK, head.lines, self._about(), ending, b"content-length: %d\r\n\r\n" % head.length, body)
         client.send(b"".join(parts))
-        router.learn(request, self, pool, tokens=usage(body))
+        router.learn(request, self.way, self.wish, pool=pool, tokens=usage(body))
         router.held_bytes -= len(request.body)
         if router.tells:
-            router.tell(request, self, f"200 from {endpoint.address}, attempt {self._attempts}")
+            router.tell(request, self.way, f"200 from {endpoint.address}, attempt {self._attempts}")
         client.done(close=close)
 
     def received(self, head: AnswerHead | None, body: bytes, *, complete: bool, status: int = 0) -> None:
@@ -454,8 +449,13 @@ class Exchange:
     def _learn(self) -> None:
         """Count the tokens, and learn from what the engine said."""
         tokens = self._tap.tokens() if self._tap is not None else usage(self._tail)
+        if self._prefill is not None:
+            measures = self._prefill.pool.measures
+            measures.requests += 1
+            measures.outcomes["ok"] += 1
+            measures.input_tokens.observe(self.request.length if tokens[0] is None else tokens[0])
         if self._pool is not None:
-            self._router.learn(self.request, self, self._pool, tokens=tokens)
+            self._router.learn(self.request, self.way, self.wish, pool=self._pool, tokens=tokens)
 
     def _count(self, outcome: str) -> None:
         """Count how it ended."""
@@ -491,7 +491,7 @@ class Exchange:
         if router.parked:
             router.unpark(self)
         if router.tells:
-            router.tell(self.request, self, f"{self._status or 'no'} answer, {self._attempts} attempts")
+            router.tell(self.request, self.way, f"{self._status or 'no'} answer, {self._attempts} attempts")
         if linger or not close:
             self._client.done(close=close)
         else:

@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from gpadapters.router import refusals
-from gpadapters.router.asking import Ask, Defaults, read, wish
+from gpadapters.router.asking import Ask, Defaults, Wish, read
+from gpadapters.router.asking import wish as wished
 from gpadapters.router.choose import Way, Ways
 from gpadapters.router.client import Client, Request
 from gpadapters.router.counting import Count
-from gpadapters.router.fleet import Condition, Endpoint, Endpoints, Pool, RetryBudget
+from gpadapters.router.fleet import Asker, Condition, Connection, Endpoint, Endpoints, Pool, RetryBudget
 from gpadapters.router.forward import Exchange
 from gpadapters.router.measures import PoolMeasures, RouterMeasures
 from gpadapters.router.refusals import Refusal, answer, whole
 from gpadapters.router.settings import Settings
-from gpadapters.router.twice import PrefillCall
+from gpadapters.router.shared import Parked
 from gpadapters.router.upstream import Upstream
 from gpcore.lengths import OUTPUT, PROMPT, Lengths, context_length
 from gpcore.routing import RoutingTable
@@ -68,7 +69,7 @@ class Router:
         self._taught: dict[tuple[str, bytes], tuple[int, int]] = {}
         self.pools: dict[tuple[str, str], Pool] = {}
         self.clients: set[Client] = set()
-        self.parked: dict[Exchange, None] = {}
+        self.parked: dict[Parked, None] = {}
         self._defaults = defaults or Defaults()
         self.plain_wish = self._defaults.wish()
         self._router_id = router_id
@@ -148,7 +149,7 @@ class Router:
             return ask
         plain = self.plain_wish
         head = request.head
-        wanted = wish(ask, head.ttft, head.tpot, defaults=self._defaults, plain=plain)
+        wanted = wished(ask, head.ttft, head.tpot, defaults=self._defaults, plain=plain)
         size = len(request.body)
         length = None if self._counter is None else self._counter(request.body)
         if length is None:
@@ -238,7 +239,9 @@ class Router:
         client.send(data)
         client.done(close=self._close(request))
 
-    def learn(self, request: Request, exchange: Exchange, pool: Pool, *, tokens: tuple[int | None, int | None]) -> None:
+    def learn(
+        self, request: Request, way: Way, wish: Wish, *, pool: Pool, tokens: tuple[int | None, int | None]
+    ) -> None:
         """Count the tokens of an answer; what the engine counted corrects what was guessed."""
         prompt, completion = tokens
         measures = pool.measures
@@ -255,29 +258,29 @@ class Router:
         self._taught[request.model, request.target] = (len(request.body), prompt)
         if self.settings.half_output:
             return  # where it should have gone depends on what nobody knew
-        exact = self.ways.for_serving(exchange.wish, prompt)
-        if isinstance(exact, Way) and exact.order[0] is not exchange.way.order[0]:
+        exact = self.ways.for_serving(wish, prompt)
+        if isinstance(exact, Way) and exact.order[0] is not way.order[0]:
             measures.misroutes += 1
 
-    def tell(self, request: Request, exchange: Exchange, what: str) -> None:
+    def tell(self, request: Request, way: Way, what: str) -> None:
         """Log one request; asked for at debug only, because a line costs as much as a request."""
-        pool = exchange.way.order[0].name
+        pool = way.order[0].name
         log.debug(
             "%s %s: %s tokens, grid's pool %s, %s", request.target.decode(), request.model, request.length, pool, what
         )
 
     # Waiting for a replica.
 
-    def park(self, exchange: Exchange) -> bool:
-        """Let *exchange* wait until the pools change, if there is room."""
+    def park(self, waiting: Parked) -> bool:
+        """Let *waiting* wait until the pools change, if there is room."""
         if len(self.parked) >= self.settings.limits.waiting:
             return False
-        self.parked[exchange] = None
+        self.parked[waiting] = None
         return True
 
-    def unpark(self, exchange: Exchange) -> None:
+    def unpark(self, waiting: Parked) -> None:
         """Let it wait no longer."""
-        self.parked.pop(exchange, None)
+        self.parked.pop(waiting, None)
 
     # Connections of clients.
 
@@ -307,22 +310,22 @@ class Router:
 
     # Connections to endpoints.
 
-    def connection(self, endpoint: Endpoint) -> Upstream | None:
+    def connection(self, endpoint: Endpoint) -> Connection | None:
         """Return a kept connection to *endpoint*, the one that was used last."""
         idle = endpoint.idle
         while idle:
-            upstream = idle.pop()
-            if upstream.transport is not None and not upstream.transport.is_closing():
-                return upstream
+            connection = idle.pop()
+            if connection.open:
+                return connection
         return None
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange | PrefillCall) -> None:
-        """Make a connection to *endpoint* for *exchange*."""
-        task = asyncio.get_running_loop().create_task(self._connect(endpoint, exchange))
+    def connect(self, endpoint: Endpoint, asker: Asker) -> None:
+        """Make a connection to *endpoint* for *asker*."""
+        task = asyncio.get_running_loop().create_task(self._connect(endpoint, asker))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange | PrefillCall) -> None:
+    async def _connect(self, endpoint: Endpoint, asker: Asker) -> None:
         loop = asyncio.get_running_loop()
         address = endpoint.address
         try:
@@ -331,25 +334,25 @@ class Router:
                     lambda: Upstream(self, endpoint), address.host, address.port
                 )
         except (OSError, TimeoutError):
-            exchange.lost(refusals.UPSTREAM_BAD)
+            asker.lost(refusals.UPSTREAM_BAD)
             return
         no_delay(transport)
-        exchange.connected(upstream)
+        asker.connected(upstream)
 
-    def keep(self, upstream: Upstream) -> None:
+    def keep(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
-        endpoint = upstream.endpoint
+        endpoint = connection.endpoint
         if endpoint.removed or self.closing or len(endpoint.idle) >= self.settings.limits.idle_per_endpoint:
-            upstream.drop()
-        elif upstream.transport is not None and not upstream.transport.is_closing():
-            upstream.reused = True
-            upstream.idle_since = self.tick
-            endpoint.idle.append(upstream)
+            connection.drop()
+        elif connection.open:
+            connection.reused = True
+            connection.idle_since = self.tick
+            endpoint.idle.append(connection)
 
-    def forget(self, upstream: Upstream) -> None:
+    def forget(self, connection: Connection) -> None:
         """Forget a kept connection that its endpoint closed."""
-        if upstream in upstream.endpoint.idle:
-            upstream.endpoint.idle.remove(upstream)
+        if connection in connection.endpoint.idle:
+            connection.endpoint.idle.remove(connection)
 
     # Time.
 

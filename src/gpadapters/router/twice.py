@@ -7,19 +7,15 @@ Rules of this file: the bodies are made by pure functions; a prefill that fails 
 an engine that is handed nothing reads the prompt itself.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
-from gpadapters.router.fleet import Endpoint
+from gpadapters.router.client import Request
+from gpadapters.router.fleet import Asker, Connection, Endpoint
 from gpadapters.router.heads import AnswerHead
 from gpadapters.router.refusals import Refusal
 from gpadapters.router.settings import MIB
-
-if TYPE_CHECKING:
-    from gpadapters.router.forward import Exchange
-    from gpadapters.router.service import Router
-    from gpadapters.router.upstream import Upstream
 
 _MAX_BYTES = 4 * MIB
 _OK = 200
@@ -57,15 +53,40 @@ def decode_body(body: bytes, answer: bytes) -> bytes:
     return msgspec.json.encode({**msgspec.json.decode(body), _PARAMS: params})
 
 
+class Connections(Protocol):
+    """Who has connections to endpoints."""
+
+    tick: float
+
+    def connection(self, endpoint: Endpoint) -> Connection | None:
+        """Return a kept one."""
+        ...
+
+    def connect(self, endpoint: Endpoint, asker: Asker) -> None:
+        """Make one for *asker*."""
+
+    def keep(self, connection: Connection) -> None:
+        """Keep one that is not needed."""
+
+
+class Prefilling(Protocol):
+    """A request whose prompt is read first."""
+
+    request: Request
+
+    def prefilled(self, body: bytes) -> None:
+        """Go on with *body*."""
+
+
 class PrefillCall:
     """The first of the two calls; to a connection it looks like any request."""
 
-    def __init__(self, router: "Router", exchange: "Exchange", endpoint: Endpoint) -> None:
+    def __init__(self, router: Connections, exchange: Prefilling, endpoint: Endpoint) -> None:
         """Begin nothing yet."""
         self._router = router
         self._exchange = exchange
         self._endpoint = endpoint
-        self._upstream: Upstream | None = None
+        self._upstream: Connection | None = None
         self._parts: list[bytes] = []
         self._status = 0
         self._bytes = 0
@@ -79,16 +100,16 @@ class PrefillCall:
         else:
             self.connected(upstream)
 
-    def connected(self, upstream: "Upstream") -> None:
+    def connected(self, connection: Connection) -> None:
         """Send the request: there is a connection."""
         if self._done:
-            self._router.keep(upstream)
+            self._router.keep(connection)
             return
-        self._upstream = upstream
+        self._upstream = connection
         request = self._exchange.request
         body = prefill_body(request.body)
         start = b"POST %b HTTP/1.1\r\n%b" % (request.target, self._endpoint.request_head)
-        upstream.ask(self, b"%b%bcontent-length: %d\r\n\r\n%b" % (start, request.head.lines, len(body), body))
+        connection.ask(self, b"%b%bcontent-length: %d\r\n\r\n%b" % (start, request.head.lines, len(body), body))
 
     def whole(self, head: AnswerHead, body: bytes) -> None:
         """Take an answer that came in one read."""

@@ -5,20 +5,15 @@ once; an endpoint that says more than it was asked for, or what is not HTTP, los
 """
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import httptools
 
 from gpadapters.router import refusals
-from gpadapters.router.fleet import Endpoint
+from gpadapters.router.fleet import Asker, Connection, Endpoint
 from gpadapters.router.heads import CLOSE_FRAMED, AnswerHead, HeadError, read_answer
 from gpadapters.router.plain import plain_answer
-from gpadapters.router.settings import KIB
-
-if TYPE_CHECKING:
-    from gpadapters.router.forward import Exchange
-    from gpadapters.router.service import Router
-    from gpadapters.router.twice import PrefillCall
+from gpadapters.router.settings import KIB, Settings
 
 READ_BYTES = 64 * KIB
 _READ = bytearray(READ_BYTES)
@@ -26,6 +21,18 @@ _VIEW = memoryview(_READ)
 """Every connection reads into the same memory: what was read is used up before the next one reads."""
 
 _FINAL = 200
+
+
+class Keeper(Protocol):
+    """Who keeps connections between requests."""
+
+    settings: Settings
+
+    def keep(self, connection: Connection) -> None:
+        """Keep it for the next request."""
+
+    def forget(self, connection: Connection) -> None:
+        """Forget it: it was closed."""
 
 
 class Upstream(asyncio.BufferedProtocol):
@@ -49,7 +56,7 @@ class Upstream(asyncio.BufferedProtocol):
         "transport",
     )
 
-    def __init__(self, router: "Router", endpoint: Endpoint) -> None:
+    def __init__(self, router: Keeper, endpoint: Endpoint) -> None:
         """Begin unconnected."""
         self._router = router
         self._parser = httptools.HttpResponseParser(self)
@@ -62,16 +69,21 @@ class Upstream(asyncio.BufferedProtocol):
         self._extra = False
         self._lasting = False
         self.endpoint = endpoint
-        self.exchange: Exchange | PrefillCall | None = None
+        self.exchange: Asker | None = None
         self.reused = False
         self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
 
-    def ask(self, exchange: "Exchange | PrefillCall", data: bytes) -> None:
-        """Send the request *data* of *exchange*."""
-        self.exchange = exchange
+    @property
+    def open(self) -> bool:
+        """Say whether it can be asked over."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def ask(self, asker: Asker, data: bytes) -> None:
+        """Send the request *data* of *asker*."""
+        self.exchange = asker
         if self.transport is None:
-            exchange.lost(refusals.UPSTREAM_BAD)
+            asker.lost(refusals.UPSTREAM_BAD)
         else:
             self.transport.write(data)
 
@@ -176,7 +188,7 @@ class Upstream(asyncio.BufferedProtocol):
 
     # Helpers.
 
-    def _hand_over(self, exchange: "Exchange | PrefillCall", head: AnswerHead) -> None:
+    def _hand_over(self, exchange: Asker, head: AnswerHead) -> None:
         """Give *exchange* what one read brought."""
         pieces = self._body
         if not pieces:
@@ -205,7 +217,7 @@ class Upstream(asyncio.BufferedProtocol):
         else:
             self.drop()
 
-    def _garbage(self, exchange: "Exchange | PrefillCall") -> None:
+    def _garbage(self, exchange: Asker) -> None:
         """Give up a connection that cannot be understood."""
         self.drop()
         exchange.lost(refusals.UPSTREAM_BAD)

@@ -134,7 +134,11 @@ def test_a_disaggregated_request_goes_to_the_decode_pool_with_the_prefill_endpoi
     assert f"x-prefiller-host-port: 127.0.0.1:{prefill.port}\r\n" in decode.requests[0]
     assert not prefill.requests
     assert router.measure("gp_router_in_flight") == 0
-    assert router.measure("dynamo_component_router_requests_started_total", dynamo_namespace="p") == 1
+    peer = "dynamo_component_router_"
+    for name in ("requests_started_total", "requests_total", "time_to_first_token_seconds_count"):
+        assert router.measure(peer + name, dynamo_namespace="p", dynamo_component="prefill") == 1
+        assert router.measure(peer + name, dynamo_namespace="d", dynamo_component="decode") == 1
+    assert router.measure(f"{peer}input_sequence_tokens_sum", dynamo_namespace="p") == 7
 
 
 def test_two_calls_hand_on_what_the_prefill_endpoint_says(pools: StartPool, start: Start) -> None:
