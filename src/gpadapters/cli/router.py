@@ -7,16 +7,16 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpadapters.router.asking import Defaults
-from gpadapters.router.counting import counter
-from gpadapters.router.running import Configuration, Listen, serve
 from gpadapters.router.settings import Admission, Limits, Retries, Settings, Timeouts
-from gpadapters.router.slices import Access, FromSlices, Service
-from gpadapters.router.sources import EndpointSource, Fixed, FromFile
 from gpcore.errors import ConfigError
 from gpcore.routing import RoutingTable
 from gpcore.wire.routing import routing_config
+
+if TYPE_CHECKING:  # the data path needs an extra that the other commands do without
+    from gpadapters.router.running import Configuration, Listen
+    from gpadapters.router.sources import EndpointSource
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,20 @@ _PORTS = 1 << 16
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run the router until it is told to stop."""
+    from gpadapters.router.running import serve  # noqa: PLC0415 - as above
+
     given = _parser(environment).parse_args(arguments)
     _log(given.log_level)
     serve(configuration(given, environment))
     return 0
 
 
-def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Configuration:
+def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> "Configuration":
     """Return what *given* says to run, or raise ConfigError with every problem."""
+    from gpadapters.router.asking import Defaults  # noqa: PLC0415 - as above
+    from gpadapters.router.counting import counter  # noqa: PLC0415 - as above
+    from gpadapters.router.running import Configuration  # noqa: PLC0415 - as above
+
     problems = []
     if not given.config:
         problems.append(f"config_path must be set via --config or {_ENV}CONFIG")
@@ -58,7 +64,10 @@ def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os
     )
 
 
-def _source(given: argparse.Namespace, environment: Mapping[str, str]) -> EndpointSource:
+def _source(given: argparse.Namespace, environment: Mapping[str, str]) -> "EndpointSource":
+    from gpadapters.router.slices import Access, FromSlices, Service  # noqa: PLC0415 - as above
+    from gpadapters.router.sources import Fixed, FromFile  # noqa: PLC0415 - as above
+
     if given.pools_file:
         return FromFile(Path(given.pools_file))
     if given.pool:
@@ -100,7 +109,9 @@ def _settings(given: argparse.Namespace) -> Settings:
         raise ConfigError([str(error.args[0]) if error.args else str(error)]) from error
 
 
-def _listen(text: str) -> Listen:
+def _listen(text: str) -> "Listen":
+    from gpadapters.router.running import Listen  # noqa: PLC0415 - as above
+
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not int(port) < _PORTS:
         raise ConfigError([f"where to listen is HOST:PORT: {ascii(text)[:80]}"])
