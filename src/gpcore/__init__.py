@@ -48,6 +48,7 @@ from gpcore.events import (
     Succeeded,
     Ticked,
 )
+from gpcore.grids import Axis, RoutingGrid
 from gpcore.intents import Intent, Intents
 from gpcore.management import Management
 from gpcore.operations import Operation
@@ -56,16 +57,37 @@ from gpcore.policy import Policy, decide
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
 from gpcore.ports import Applied, Applying, Executor, Observation, Observer, Refused, Unknown
 from gpcore.requests import Claimed, ScaleRequest, Target
+from gpcore.routing import (
+    Aggregated,
+    BadValue,
+    ByPriority,
+    Destination,
+    Disaggregated,
+    InCell,
+    Override,
+    Phase,
+    Route,
+    RouteRequest,
+    RoutingTable,
+    Selection,
+    Unroutable,
+    route,
+    route_batch,
+)
 
 __all__ = [
+    "Aggregated",
     "AmbiguousName",
     "Applied",
     "Apply",
     "Applying",
     "Approved",
     "Authority",
+    "Axis",
+    "BadValue",
     "Budget",
     "Busy",
+    "ByPriority",
     "CallerRefused",
     "CeilingBreach",
     "Change",
@@ -74,6 +96,8 @@ __all__ = [
     "Decided",
     "Decision",
     "Deployment",
+    "Destination",
+    "Disaggregated",
     "Effect",
     "Event",
     "Executor",
@@ -81,6 +105,7 @@ __all__ = [
     "FloorBreach",
     "Gone",
     "GpcoreError",
+    "InCell",
     "Intent",
     "Intents",
     "InvalidError",
@@ -96,7 +121,9 @@ __all__ = [
     "OnePoolTwice",
     "Operation",
     "Outcome",
+    "Override",
     "ParticipantId",
+    "Phase",
     "Plan",
     "Policy",
     "PolicyBroken",
@@ -108,9 +135,14 @@ __all__ = [
     "Rejected",
     "Reply",
     "Role",
+    "Route",
+    "RouteRequest",
+    "RoutingGrid",
+    "RoutingTable",
     "Rules",
     "ScaleRequest",
     "Seen",
+    "Selection",
     "ShapeUnknown",
     "Snapshot",
     "Stale",
@@ -128,10 +160,13 @@ __all__ = [
     "Unknown",
     "UnknownDeployment",
     "UnknownPool",
+    "Unroutable",
     "ViewStale",
     "WrongComponent",
     "decide",
     "explain",
     "preview",
+    "route",
+    "route_batch",
     "step",
 ]

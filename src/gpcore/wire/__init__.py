@@ -16,14 +16,17 @@ from gpcore.wire.answers import (
 )
 from gpcore.wire.documents import MAX_DEPTH, MAX_DIGITS, Extras, Json, dumps, loads
 from gpcore.wire.requests import API_VERSION, scale_request
+from gpcore.wire.routing import MAX_CONFIG_BYTES, RoutingConfig, routing_config
 from gpcore.wire.scenarios import Scenario, invalid_verdict, scenario, verdict
 
 __all__ = [
     "API_VERSION",
+    "MAX_CONFIG_BYTES",
     "MAX_DEPTH",
     "MAX_DIGITS",
     "Extras",
     "Json",
+    "RoutingConfig",
     "Scenario",
     "budget_json",
     "decided_json",
@@ -37,6 +40,7 @@ __all__ = [
     "pool_json",
     "pools_json",
     "reason_json",
+    "routing_config",
     "scale_request",
     "scale_request_json",
     "scale_response",

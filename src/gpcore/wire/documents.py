@@ -104,12 +104,17 @@ class Node:
         nodes = {name: self._field(found, name) for name in required}
         return nodes | {name: self._field(found, name) for name in optional if found.get(name) is not None}
 
-    def _field(self, found: Mapping[str, object], name: str) -> "Node":
+    def field(self, name: str, *, missing: str = "") -> "Node":
+        """Return the field *name*, or say with *missing* that it is needed."""
+        found = self.value if isinstance(self.value, dict) else _NOTHING
+        return self._field(found, name, missing)
+
+    def _field(self, found: Mapping[str, object], name: str, missing: str = "") -> "Node":
         path = f"{self.path}.{name}"
         if name in found:
             return Node(found[name], path, self.reading)
         if found is not _NOTHING:
-            self.refuse(f"{name} is missing")
+            self.refuse(missing or f"{name} is missing")
         return _Absent(None, path, self.reading)
 
     def mapping(self) -> Mapping[str, object]:
