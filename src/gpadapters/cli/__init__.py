@@ -14,17 +14,20 @@ from gpadapters.cli.faults import FAILED, OK, USAGE, CommandError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-_PROGRAMS = {name: f"gpadapters.cli.{name}" for name in ("decide", "manifests", "planner")}
+_PROGRAMS = {name: f"gpadapters.cli.{name}" for name in ("decide", "manifests", "planner", "route", "router")}
 """The commands with a parser of their own: lists of names after a flag, and the peer's flags, are not Typer's."""
 
 _EXTRAS = {
     "aiohttp": "http",
+    "httptools": "router",
     "httpx": "http",
     "kubernetes": "kubernetes",
     "msgspec": "kubernetes",
     "prometheus_client": "prometheus",
     "rich": "cli",
+    "tokenizers": "tokenizers",
     "typer": "cli",
+    "uvloop": "router",
     "yaml": "cli",
 }
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import typer
 
 from gpadapters.cli.faults import FAILED, USAGE, CommandError
+from gpadapters.cli.grid import app as grid
 from gpadapters.cli.output import Column, Output, change, changes, moment, plain, say, show, targets
 
 if TYPE_CHECKING:  # what only names types here takes longer to load than the help takes to show
@@ -31,6 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(grid)
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """For commands that parse their own arguments."""
@@ -143,6 +146,18 @@ def explain(
 def decide(context: typer.Context) -> None:
     """Decide scenarios from JSON, without a planner."""
     raise typer.Exit(import_module("gpadapters.cli.decide").main(context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
+def router(context: typer.Context) -> None:
+    """Run the global router."""
+    raise typer.Exit(import_module("gpadapters.cli.router").main(context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
+def route(context: typer.Context) -> None:
+    """Say where the router sends requests that are given as JSON, one a line."""
+    raise typer.Exit(import_module("gpadapters.cli.route").main(context.args))
 
 
 @app.command(context_settings=_PASSED_ON)

@@ -4,12 +4,12 @@ Rules of this file: nothing is told twice. What a flag means is said where it is
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from typer.main import get_command
 
-from gpadapters.cli import app, decide, manifests, options
+from gpadapters.cli import app, decide, manifests, options, route, router
 
 _HEAD = """\
 # gpctl
@@ -30,9 +30,15 @@ planner with a contradictory configuration does not start, and lists every probl
 def as_markdown() -> str:
     """Return the page."""
     commands: dict[str, Any] = get_command(app.app).commands  # type: ignore[attr-defined]
-    parsers = {"planner": options.parser(), "decide": decide.parser(), "manifests": manifests.parser()}
+    parsers = {
+        "planner": options.parser(),
+        "decide": decide.parser(),
+        "manifests": manifests.parser(),
+        "route": route.parser(),
+        "router": router.parser({}),
+    }
     sections = [_HEAD]
-    for name, command in commands.items():
+    for name, command in _flat(commands):
         parser = parsers.get(name)
         rows = _of_typer(command.params) if parser is None else _of_argparse(parser, name)
         sections.append(f"## gpctl {name}\n\n{command.help}\n")
@@ -41,16 +47,26 @@ def as_markdown() -> str:
     return "\n".join(sections)
 
 
+def _flat(commands: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every command with its name, those of a group by both names."""
+    for name, command in commands.items():
+        members = getattr(command, "commands", None)
+        if members is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {inner}", one) for inner, one in members.items())
+
+
 def _of_argparse(parser: argparse.ArgumentParser, command: str) -> Iterator[str]:
     """Yield a row for each argument; the planner's flags are told with the planner alone."""
     planners = {option.flag for option in options.OPTIONS} | {"--config"}
     for action in parser._actions:  # noqa: SLF001 (argparse has no other way to list what it takes)
         names = action.option_strings or [str(action.metavar)]
-        if action.dest == "help" or (command != "planner" and planners & set(names)):
+        if action.dest == "help" or (command == "manifests" and planners & set(names)):
             continue
         metavar = "" if action.nargs == 0 or not action.option_strings else str(action.metavar)
         metavar += " ..." if action.nargs in {"*", "+"} else ""
-        yield _row(names, metavar, action.help or "")
+        yield _row(names, metavar, (action.help or "") % vars(action))
     if command == "manifests":
         yield "| flags of `gpctl planner` | but for those that the manifests decide |"
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     """Run the router until it is told to stop."""
     from gpadapters.router.running import serve  # noqa: PLC0415 - as above
 
-    given = _parser(environment).parse_args(arguments)
+    given = parser(environment).parse_args(arguments)
     _log(given.log_level)
     serve(configuration(given, environment))
     return 0
@@ -118,14 +118,21 @@ def _listen(text: str) -> "Listen":
     return Listen(host.strip("[]"), int(port))
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return what reads the arguments of `gpctl router`, with the defaults that *environment* gives."""
+    made = argparse.ArgumentParser(
         prog="gpctl router", description="Serve one model from many pools.", allow_abbrev=False
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("--config", metavar="FILE", default=environment.get(f"{_ENV}CONFIG"), help="The routing configuration.")
     names = environment.get(f"{_ENV}MODEL_NAME")
-    add("--model-name", metavar="NAME", action="append", default=None if names is None else [names])
+    add(
+        "--model-name",
+        metavar="NAME",
+        action="append",
+        default=None if names is None else [names],
+        help="The model that is served; again for each of its names.",
+    )
     add("--namespace", default=environment.get("DYN_NAMESPACE", "dynamo"), help="Accepted for the peer's sake.")
     add("--component-name", default=environment.get(f"{_ENV}COMPONENT_NAME", "global_router"), help="As above.")
     for what in ("ttft", "itl"):
@@ -158,8 +165,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--planner", metavar="URL", help="The planner to ask which pools are cold, draining or denied.")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    _add_bounds(parser)
-    return parser
+    _add_bounds(made)
+    return made
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:
