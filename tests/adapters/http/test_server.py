@@ -4,6 +4,7 @@ import logging
 import httpx
 import pytest
 
+from gpadapters import daemon
 from gpadapters.daemon import Planner
 from gpadapters.http import server
 from gpadapters.http.client import Answer, Client, UnreachableError
@@ -201,6 +202,20 @@ async def test_a_client_that_leaves_does_not_end_the_operation_and_leaves_nothin
         await world.client.post("/v1/scale", json=document(blocking=True), timeout=0.05)
     await until(lambda: replicas(world) == 6 and not world.planner.state.operations)
     assert [one.status for one in world.planner.operations()] == ["success"]
+
+
+async def test_whoever_was_told_scaling_or_has_left_takes_no_place_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "MAX_PENDING", 3)
+    async with world_of(waits=Waits(answer_s=0.01)) as world, world.planner.running(grace_s=0.01):
+        await until(lambda: world.planner.state.ready)
+        world.cluster.fail_next(Fault.LOST_BEFORE)
+        assert [(await world.scale()).json()["status"] for _ in range(5)] == ["scaling"] * 5
+        for _ in range(4):
+            with pytest.raises(httpx.ReadTimeout):
+                await world.client.post("/v1/scale", json=document(blocking=True), timeout=0.02)
+        await asyncio.sleep(0.02)
+        other = document(caller_namespace="ns-b", graph_deployment_name="b", target_replicas=targets(prefill=7))
+        assert (await world.client.post("/v1/scale", json=other)).status_code == 200
 
 
 async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
