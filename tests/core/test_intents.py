@@ -45,8 +45,8 @@ def test_candidates_are_the_wishes_of_free_pools_of_known_gpus(intents: list[Int
     found = {place: {one.pool for one in shelf} for place, shelf in shelved(filed, snapshot).items()}
     assert found == expected
     for way in (RELEASE, ACQUIRE):
-        settled = {name for (one, size), names in expected.items() if one == way and size != ODD for name in names}
-        assert {one for one in newest if filed.candidate(snapshot, one, way) is not None} == settled
+        named = {name for (one, size), names in expected.items() if one == way and size != ODD for name in names}
+        assert {one for one in newest if filed.candidate(snapshot, one, way) is not None} == named
 
 
 @given(first=WISHES, second=WISHES, before=snapshots(), data=st.data())
