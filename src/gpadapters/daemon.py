@@ -10,13 +10,13 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 import attrs
 
 from gpcore.control import Rules, State, Transition, preview, step
-from gpcore.decisions import Decision
+from gpcore.decisions import Decision, Rejected
 from gpcore.events import (
     Apply,
     Decided,
@@ -33,18 +33,20 @@ from gpcore.events import (
     Submitted,
     Ticked,
 )
-from gpcore.plans import Change
-from gpcore.pools import Pool, Snapshot
+from gpcore.operations import Operation
+from gpcore.policy import resolve
+from gpcore.pools import PoolKey, Snapshot
 from gpcore.ports import Applied, Executor, Observer, Readiness, Refused, Submission, TurnedAway, Unknown
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
+from gpcore.wire import outcome_message
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 MAX_PENDING = 1_024
-"""The most requests that may wait for an answer at once; one more is turned away."""
+"""The most requests that may wait for an answer at once; one more is turned away. Who has given up waits no more."""
 
 REMEMBERED = 1_000
 """How many decisions, and how many ended operations, are remembered."""
@@ -117,11 +119,12 @@ class Planner:
         """Take *request* in; its decision is on record when this returns."""
         if self._closed:
             return TurnedAway("stopping")
-        if len(self._waiting) + len(self._watching) >= MAX_PENDING:
+        if len(self._waiting) >= MAX_PENDING:
             return TurnedAway("overloaded")
         key = self._ids()
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[key] = outcome
+        outcome.add_done_callback(lambda _: self._waiting.pop(key, None))
         self.dispatch(Submitted(key, request, self._clock.monotonic()))
         return Submission(key, outcome)
 
@@ -129,10 +132,17 @@ class Planner:
         """Return how *request* would be decided now, and change nothing."""
         return preview(self._state, request, now=self._clock.monotonic())
 
-    async def readiness(self, changes: Sequence[Change]) -> Readiness:
-        """Return when the replicas of applied *changes* serve, or when that will not come any more."""
-        watch = _Watch(tuple(changes), asyncio.get_running_loop().create_future())
-        watch.look(self._state.snapshot or Snapshot())
+    async def readiness(self, request: ScaleRequest) -> Readiness:
+        """Return when the replicas that *request* asked for, and that are written, serve, or when they never will."""
+        snapshot = self._state.snapshot or Snapshot()
+        pools = resolve(request, snapshot)
+        if isinstance(pools, Rejected):
+            return Readiness.OVERTAKEN
+        asked = {pool.key: target.replicas for pool, target in zip(pools, request.targets, strict=True)}
+        watch = _Watch(asked, asyncio.get_running_loop().create_future())
+        watch.look(snapshot)
+        if self._closed:
+            _resolve(watch.answer, Readiness.UNKNOWN)
         self._watching.add(watch)
         try:
             return await watch.answer
@@ -283,32 +293,42 @@ class Planner:
             self.dispatch(Ticked(self._clock.monotonic()))
 
     def _leave(self) -> None:
-        """Tell those who still wait that nobody will see the end."""
-        for key in tuple(self._waiting):
-            _resolve(self._waiting.pop(key), Failed("the planner stopped before the end"))
+        """Tell those who still wait, and the log, how far it came; nobody will see the end."""
+        for operation in self._state.operations.values():
+            left = _left(operation)
+            changes = [change for one in operation.waiting for change in one.changes]
+            pending = ", ".join(f"{change.pool} {change.before} to {change.after}" for change in changes) or "nothing"
+            said = outcome_message(left, operation.request)
+            log.warning("%s; not begun: %s", said, pending, extra={"gp_operation": operation.id})
+            self._end(operation.id, left)
+            for waiter in operation.waiters:
+                _resolve(self._waiting.pop(waiter, None), left)
         for watch in tuple(self._watching):
             _resolve(watch.answer, Readiness.UNKNOWN)
 
 
 @attrs.frozen(eq=False)
 class _Watch:
-    """Somebody who waits for the replicas of *changes* to serve."""
+    """Somebody who waits for the replicas *asked* of each pool to serve."""
 
-    changes: tuple[Change, ...]
+    asked: Mapping[PoolKey, int]
     answer: asyncio.Future[Readiness]
 
     def look(self, snapshot: Snapshot) -> None:
         """Answer if all of them serve in *snapshot*, or if one never will."""
-        pools = [snapshot.pool(change.pool) for change in self.changes]
-        pairs = [(pool, change) for pool, change in zip(pools, self.changes, strict=True) if pool is not None]
-        if len(pairs) < len(pools) or any(_overtaken(pool, change) for pool, change in pairs):
+        pools = [pool for key in self.asked if (pool := snapshot.pool(key)) is not None]
+        if {pool.key: pool.replicas for pool in pools} != self.asked:
             _resolve(self.answer, Readiness.OVERTAKEN)
-        elif all(pool.ready >= change.after >= pool.present for pool, change in pairs):
+        elif all(pool.ready >= pool.replicas >= pool.present for pool in pools):
             _resolve(self.answer, Readiness.SERVING)
 
 
-def _overtaken(pool: Pool, change: Change) -> bool:
-    return pool.authority != change.authority or pool.replicas != change.after
+def _left(operation: Operation) -> Failed:
+    """Return how *operation* stands where nobody will see its end."""
+    begun = (*operation.sent, *operation.unsure)
+    seen = tuple(one for one in begun if one in operation.noticed)
+    unsure = tuple(one for one in begun if one not in operation.noticed)
+    return Failed("the planner stopped before the end", (*operation.done, *operation.landed, *seen), unsure)
 
 
 def _resolve(future: asyncio.Future[T] | None, value: T) -> None:

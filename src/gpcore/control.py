@@ -124,7 +124,7 @@ def preview(state: State, request: ScaleRequest, *, now: float) -> Decision:
     if busy is None:
         return _decide(state, request, asked, state.intents.fresh(now, ttl_s=state.rules.intent_ttl_s))
     operation = state.operations[busy.operation]
-    return Approved(operation.plan, _view(state).totals) if operation.fulfils(asked) else Rejected(busy)
+    return Approved(operation.plan, operation.totals) if operation.fulfils(asked) else Rejected(busy)
 
 
 def _submitted(state: State, event: Submitted) -> Transition:
@@ -179,7 +179,7 @@ def _join(state: State, event: Submitted, asked: Asked, busy: Busy) -> Transitio
     if not operation.fulfils(asked):
         return _answer(state, event, Rejected(busy))
     joined = attrs.evolve(operation, waiters=(*operation.waiters, event.id))
-    decided = Decided(event.id, event.request, Approved(operation.plan, _view(state).totals), operation.id)
+    decided = Decided(event.id, event.request, Approved(operation.plan, operation.totals), operation.id)
     return Transition(_with_operation(state, joined), (decided,))
 
 
@@ -206,6 +206,7 @@ def _begin(state: State, event: Submitted, asked: Asked, intents: Intents, *, re
         event.now,
         plan.steps,
         excess=state.rules.budget.excess(_view(state).totals),
+        totals=decision.totals,
         retries=retries,
         waiters=(event.id,),
     )
@@ -282,8 +283,11 @@ def _fits(state: State, operation: Operation) -> bool:
 
     They are when all that is promised to anybody fits. Else its own releases must be seen, and what is in use now,
     without what waits to be written, must leave the room. Where it began above the ceiling, it may end no higher.
+    While the GPUs of something are not known, nobody can tell.
     """
     snapshot, budget = _view(state), state.rules.budget
+    if budget.ceiling is not None and len(snapshot.unknown):
+        return False
     if budget.excess(snapshot.totals) <= operation.excess:
         return True
     if operation.holding(snapshot):

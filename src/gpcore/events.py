@@ -21,10 +21,11 @@ class Succeeded:
 
 @attrs.frozen
 class Failed:
-    """*problem* ended the operation; of its plan just *done* was applied."""
+    """*problem* ended the operation; of its plan *done* was applied, and of *unsure* nobody can say."""
 
     problem: str
     done: tuple[Step, ...] = ()
+    unsure: tuple[Step, ...] = ()
 
 
 Outcome = Succeeded | Rejected | Failed

@@ -79,11 +79,12 @@ Shelves = Mapping[int, Mapping[int, Shelf]]
 """By direction, then by GPUs per replica."""
 
 _EMPTY = Shelf()
-_NOTHING: Shelves = {RELEASE: {}, _IDLE: {}, ACQUIRE: {}}
+_ODD = 2  # times a direction: where the pools stand of which something is on its way, apart from those that are settled
+_NOTHING: Shelves = {place: {} for place in (_ODD * RELEASE, RELEASE, _IDLE, ACQUIRE, _ODD * ACQUIRE)}
 
 
 class _Filed(NamedTuple):
-    """An intent, the direction in which its pool would move, and the candidate that it makes."""
+    """An intent, where it stands (by the direction in which its pool would move), and the candidate that it makes."""
 
     intent: Intent
     direction: int
@@ -164,14 +165,20 @@ class Intents:
         return Intents(self._entries.replaced(entries) if entries else self._entries, shelves, as_of)
 
     def shelves(self, snapshot: Snapshot, direction: int) -> Mapping[int, Shelf]:
-        """Return the candidates of *direction* (RELEASE or ACQUIRE) in *snapshot*, by GPUs per replica.
+        """Return the settled candidates of *direction* (RELEASE or ACQUIRE) in *snapshot*, by GPUs per replica.
 
-        Free where the intents are filed as of this very snapshot; else they are filed anew.
+        A pool is settled when it counts for what is asked of it and for nothing else. Free where the intents are filed
+        as of this very snapshot; else they are filed anew.
         """
         return self._filed_as_of(snapshot)._shelves[direction]  # noqa: SLF001 - its own class
 
+    def odd(self, snapshot: Snapshot, direction: int) -> list[Candidate]:
+        """Return the candidates of *direction* in *snapshot* that are not settled, the oldest first."""
+        shelves = self._filed_as_of(snapshot)._shelves[_ODD * direction]  # noqa: SLF001 - its own class
+        return sorted(candidate for shelf in shelves.values() for candidate in shelf)
+
     def candidate(self, snapshot: Snapshot, key: PoolKey, direction: int) -> Candidate | None:
-        """Return the candidate that the intent of the pool *key* makes, if it moves in *direction* in *snapshot*."""
+        """Return the settled candidate that the intent of *key* makes, if it moves in *direction* in *snapshot*."""
         filed = self._filed_as_of(snapshot)._entries.get(key)  # noqa: SLF001 - its own class
         return filed.candidate if filed is not None and filed.direction == direction else None
 
@@ -199,4 +206,6 @@ def _file(intent: Intent, pool: Pool | None) -> _Filed | None:
         return None if met else _Filed(intent, _IDLE, Candidate(intent.seen_at, order, 0, key, 0))
     wish = intent.replicas - pool.replicas
     candidate = Candidate(intent.seen_at, order, abs(wish), key, pool.gpus_per_replica)
-    return _Filed(intent, ACQUIRE if wish > 0 else RELEASE, candidate)
+    direction = ACQUIRE if wish > 0 else RELEASE
+    settled = pool.most == pool.least == pool.replicas
+    return _Filed(intent, direction if settled else _ODD * direction, candidate)

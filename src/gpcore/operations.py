@@ -11,6 +11,9 @@ from gpcore.plans import Change, Plan, Step
 from gpcore.pools import PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest
 
+MAX_WAITERS = 1_000
+"""How many requests may share one operation; to one more its pools are busy."""
+
 
 @attrs.frozen
 class Operation:
@@ -19,7 +22,8 @@ class Operation:
     Its steps: *waiting* are not begun, *sent* not answered, *unsure* of unknown outcome, *landed* accepted but not
     seen yet, and *done* seen. *noticed* were seen while not answered: somebody may undo them before the answer comes.
 
-    *excess* are the GPUs by which the fleet was above the ceiling when it was approved; *waiters* are the requests
+    *excess* are the GPUs by which the fleet was above the ceiling when it was approved, and *totals* what was expected
+    at its end; *waiters* are the requests
     that are answered when it ends; *problem* is what went wrong, after which nothing more is begun.
     """
 
@@ -34,6 +38,7 @@ class Operation:
     done: tuple[Step, ...] = ()
     noticed: tuple[Step, ...] = ()
     excess: int = 0
+    totals: Totals = attrs.field(factory=Totals)
     problem: str | None = None
     retries: int = 0
     waiters: tuple[str, ...] = ()
@@ -63,15 +68,18 @@ class Operation:
             self.done,
             self.noticed,
             self.excess,
+            self.totals,
             self.problem,
             self.retries,
             self.waiters,
         )
 
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
-        """Say whether all that is *asked* is what this operation does."""
+        """Say whether all that is *asked* is what this operation does, and one more may share it."""
         afters = self.plan.afters
-        return self.problem is None and all(afters.get(key) == replicas for key, replicas in asked.items())
+        if self.problem is not None or len(self.waiters) >= MAX_WAITERS:
+            return False
+        return all(afters.get(key) == replicas for key, replicas in asked.items())
 
     def holding(self, snapshot: Snapshot) -> tuple[Change, ...]:
         """Return the applied releases whose GPUs are still seen in use."""

@@ -9,21 +9,26 @@ the candidates) tells the sums that can be reached, and the smallest one in rang
 a search among the few candidates that can be best: one alone straight from the shelves, or several by dynamic
 programming.
 
-A partner is credited with what it newly moves. What an earlier release of it has not freed yet is not counted twice.
+A pool of which something is on its way (replicas that still shut down, or are still relayed) counts for more, or for
+less, than it moves. Such candidates are few; each way to use them is tried, and the rest of the gap filled as above.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from gpcore.budgets import Budget
-from gpcore.intents import ACQUIRE, RELEASE, Candidate, Intents, Shelf
-from gpcore.pools import Deployment, PoolKey, Snapshot, Totals
+from gpcore.intents import RELEASE, Candidate, Intents, Shelf
+from gpcore.pools import Deployment, Pool, PoolKey, Snapshot, Totals
 
 EXACT_CELLS = 4_000_000
 """Candidates times GPUs up to which several partners are searched exactly; beyond it the oldest just go first."""
+
+ODD_WAYS = 4_096
+"""Ways to use the candidates of which something is on its way; beyond it, the youngest of them are not asked."""
 
 _FAR = 1 << 30
 
@@ -35,23 +40,25 @@ Shares = dict[Candidate, int]
 class Gap:
     """What a request leaves for partners to do: it alone would end at *after*.
 
-    *own_gpus* is the largest GPUs per replica among the pools that the request changes, and *transfers* says that
-    it both releases and acquires; the floor's tolerance depends on both.
+    *direction* is what partners must do: release under the ceiling, or acquire up to the floor. *own_gpus* is the
+    largest GPUs per replica among the pools that the request changes, and *transfers* says that it both releases and
+    acquires; the floor's tolerance depends on both.
     """
 
     after: Totals
     budget: Budget
-    net: int
+    direction: int
     own_gpus: int
     transfers: bool
 
-    @property
-    def direction(self) -> int:
-        """Return what partners must do: release under the ceiling, or acquire up to the floor.
-
-        Who releases can break the floor only, even while what others have not freed yet stands above the ceiling.
-        """
-        return RELEASE if self.net >= 0 and self.budget.excess(self.after) else ACQUIRE
+    def left_by(self, moved: Shares, pools: Mapping[PoolKey, Pool]) -> "Gap":
+        """Return what is left to do when the partners *moved* have done their share."""
+        after, largest = self.after, self.own_gpus
+        for candidate, replicas in moved.items():
+            pool = pools[candidate.pool]
+            after += pool.shift(pool.replicas + self.direction * replicas)
+            largest = max(largest, candidate.gpus)
+        return Gap(after, self.budget, self.direction, largest, self.transfers or bool(moved))
 
     def tolerance(self, amount: int) -> int:
         """Return the tolerance at the floor (GPUs) that is needed when partners move *amount* GPUs."""
@@ -62,7 +69,7 @@ class Gap:
     def inside(self) -> range:
         """Return the amounts that end inside the band."""
         if self.direction == RELEASE:
-            return range(self.budget.excess(self.after), max(0, self.after.least - self.budget.floor) + 1)
+            return range(self.budget.excess(self.after), self.after.least - self.budget.floor + 1)
         return range(self.budget.shortfall(self.after), self._most_acquired + 1)
 
     def tolerated(self, tolerance: int) -> range:
@@ -90,12 +97,18 @@ class Amount:
 
 @attrs.frozen
 class Market:
-    """The candidates that one request may be paired with: those of its own participant, and all others by GPU size."""
+    """The candidates that one request may be paired with.
 
-    own: tuple[Candidate, ...]
-    shelves: Mapping[int, Shelf]
-    units: Mapping[int, int]
-    home: str
+    Those that are settled, of its *own* participant and all others by GPU size, and the *odd* ones with their pools.
+    """
+
+    own: tuple[Candidate, ...] = ()
+    shelves: Mapping[int, Shelf] = attrs.field(factory=dict)
+    units: Mapping[int, int] = attrs.field(factory=dict)
+    home: str = ""
+    odd: tuple[Candidate, ...] = ()
+    pools: Mapping[PoolKey, Pool] = attrs.field(factory=dict)
+    way: int = RELEASE
 
     @classmethod
     def of(
@@ -109,18 +122,49 @@ class Market:
             if candidate.pool in asked:
                 units[candidate.gpus] -= candidate.replicas
         own = tuple(sorted(one for one in at_home if one.pool not in asked))
-        return cls(own, shelves, {gpus: n for gpus, n in units.items() if n}, str(home.id))
+        odd = tuple(one for one in intents.odd(snapshot, way) if one.pool not in asked)
+        pools = {one.pool: pool for one in odd if (pool := snapshot.pool(one.pool)) is not None}
+        return cls(own, shelves, {gpus: n for gpus, n in units.items() if n}, str(home.id), odd, pools, way)
 
     @property
     def offer(self) -> int:
-        """Return the GPUs that all candidates together would move."""
-        return sum(gpus * units for gpus, units in self.units.items())
+        """Return the GPUs that all candidates together would move, with what is on its way."""
+        return sum(gpus * units for gpus, units in self.units.items()) + sum(map(self._counted, self.odd))
+
+    def _counted(self, odd: Candidate) -> int:
+        """Return the GPUs by which all that an *odd* candidate would move counts where it helps."""
+        pool = self.pools[odd.pool]
+        shift = pool.shift(pool.replicas + self.way * odd.replicas)
+        return -shift.charged if self.way == RELEASE else shift.least
+
+    def fill(self, gap: Gap) -> Shares | None:
+        """Return the best way to fill *gap*, or None where there is none."""
+        if not self.odd:
+            amount = self.amount(gap)
+            return None if amount is None else self.share(amount)
+        best: _Way | None = None
+        for moved in _odd_ways(self.odd, gap):
+            if best is not None and not best.tolerated and _gpus(moved) > best.gpus:
+                break
+            way = self._way(moved, gap)
+            best = way if best is None or (way is not None and way.beats(best)) else best
+        return None if best is None else best.shares
+
+    def _way(self, moved: Shares, gap: Gap) -> "_Way | None":
+        """Return the best way to fill *gap* when just these odd candidates have *moved*."""
+        left = gap.left_by(moved, self.pools)
+        amount = self.amount(left)
+        if amount is None:
+            return None
+        shares = {**moved, **self.share(amount)}
+        at_home = sum(n * one.gpus for one, n in shares.items() if one.order[0] == self.home)
+        return _Way(left.tolerance(amount.gpus) > 0, _gpus(shares), at_home, shares)
 
     def amount(self, gap: Gap) -> Amount | None:
         """Return the best amount that fills *gap* and can be made up, or None."""
         largest = max(self.units, default=0)
         inside = gap.inside
-        if inside and self.units:
+        if inside:
             limit = min(inside[-1], inside[0] + largest)
             found = (_reach(self.units, limit) >> inside[0]) & ((1 << (limit - inside[0] + 1)) - 1)
             if found:
@@ -236,6 +280,41 @@ class Market:
                 gpus -= moved * candidate.gpus
         met = not demand or any(one.gpus >= demand for one in shares)
         return shares if gpus == 0 and met else None
+
+
+@attrs.frozen
+class _Way:
+    """One way to fill a gap, and what it is judged by before partners are counted."""
+
+    tolerated: bool
+    gpus: int
+    at_home: int
+    shares: Shares
+
+    def beats(self, other: "_Way") -> bool:
+        """Say whether this is the better way."""
+        judged, others = (self.tolerated, self.gpus, -self.at_home), (other.tolerated, other.gpus, -other.at_home)
+        return judged < others or (judged == others and _better(self.shares, other.shares))
+
+
+def _gpus(shares: Shares) -> int:
+    return sum(replicas * candidate.gpus for candidate, replicas in shares.items())
+
+
+def _odd_ways(odd: tuple[Candidate, ...], gap: Gap) -> list[Shares]:
+    """Return every way to move some of *odd*, those that move the fewest GPUs first."""
+    most = gap.budget.excess(gap.after) + gap.budget.shortfall(gap.after)
+    tried: list[tuple[Candidate, int]] = []
+    ways = 1
+    for candidate in odd:
+        useful = min(candidate.replicas, -(-most // candidate.gpus))
+        ways *= useful + 1
+        if ways > ODD_WAYS:
+            break
+        tried.append((candidate, useful))
+    amounts = product(*(range(useful + 1) for _, useful in tried))
+    moved = ({one: n for (one, _), n in zip(tried, way, strict=True) if n} for way in amounts)
+    return sorted(moved, key=_gpus)
 
 
 def _reach(units: Mapping[int, int], limit: int) -> int:

@@ -13,18 +13,24 @@ from gpcore.pools import Authority, Pool, PoolKey
 
 @attrs.frozen
 class Change:
-    """Take *pool* from *before* replicas to *after*."""
+    """Take *pool* from *before* replicas to *after*.
+
+    *charged* are the GPUs by which the total changes when it is done; they differ from *gpus* where replicas of an
+    earlier change still shut down.
+    """
 
     pool: PoolKey
     before: int
     after: int
     gpus_per_replica: int | None
     authority: Authority = attrs.field(factory=Authority)
+    charged: int = attrs.field(default=attrs.Factory(lambda self: self.gpus, takes_self=True), eq=False)
 
     @classmethod
     def of(cls, pool: Pool, after: int) -> "Change":
         """Return the change that takes *pool* from what is asked for now to *after* replicas."""
-        return cls(pool.key, pool.replicas, after, pool.gpus_per_replica, pool.authority)
+        charged = pool.shift(after).charged
+        return cls(pool.key, pool.replicas, after, pool.gpus_per_replica, pool.authority, charged)
 
     def begins_at(self, pool: Pool) -> bool:
         """Say whether *pool* is free and as this change found it."""
@@ -69,8 +75,8 @@ class Step:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """Return what steps are sorted by: whether they acquire, then GPUs."""
-        gpus = self.gpus
+        """Return what steps are sorted by: whether they acquire, then the GPUs by which the total changes."""
+        gpus = sum([change.charged for change in self.changes])
         return (gpus > 0 or (gpus == 0 and not any(change.releases for change in self.changes)), gpus)
 
 

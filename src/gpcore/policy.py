@@ -169,10 +169,10 @@ class _Case:
             return Approved(_planned(moves), after)
         gap = _gap(moves, after, self.budget)
         market = self._market(moves, gap)
-        amount = market.amount(gap)
-        if amount is None:
+        shares = market.fill(gap)
+        if shares is None:
             return None
-        partners = self._partners(market.share(amount), gap.direction)
+        partners = self._partners(shares, gap.direction)
         return Approved(_planned((*moves, *partners)), _ending(after, partners))
 
     def breach(self, moves: Sequence[_Move]) -> CeilingBreach | FloorBreach:
@@ -195,7 +195,7 @@ class _Case:
         home = self.snapshot.deployment(self.participant)
         blind = opposite == ACQUIRE and self.budget.ceiling is not None and len(self.snapshot.unknown) > 0
         if home is None or net == 0 or opposite != gap.direction or blind:
-            return Market((), {}, {}, "")
+            return Market()
         return Market.of(self.intents, self.snapshot, home=home, asked=self.asked, way=opposite)
 
     def _partners(self, shares: Shares, direction: int) -> tuple[_Move, ...]:
@@ -230,7 +230,7 @@ class _Case:
         after = _ending(before, kept)
         gap = _gap(kept, after, budget)
         market = self._market(kept, gap)
-        tolerance = max([gap.own_gpus, *market.units])
+        tolerance = max([gap.own_gpus, *market.units, *(one.gpus for one in market.odd)])
         if gap.direction == RELEASE:
             missing = budget.excess(after) - max(market.offer, budget.excess(before) - 1)
         else:
@@ -254,4 +254,6 @@ def _gap(moves: Sequence[_Move], after: Totals, budget: Budget) -> Gap:
     signs = [move.gpus for move in moves]
     transfers = max(signs) > 0 > min(signs)
     own_gpus = max(move.pool.gpus_per_replica or 0 for move in moves)
-    return Gap(after, budget, sum(signs), own_gpus, transfers)
+    # Who releases can break the floor only, even while what others have not freed yet stands above the ceiling.
+    direction = RELEASE if sum(signs) >= 0 and budget.excess(after) else ACQUIRE
+    return Gap(after, budget, direction, own_gpus, transfers)

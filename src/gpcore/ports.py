@@ -13,7 +13,7 @@ import attrs
 from gpcore.control import State
 from gpcore.decisions import Decision
 from gpcore.events import Gone, Listed, Outcome, Seen, Stale
-from gpcore.plans import Change, Step
+from gpcore.plans import Step
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
 
@@ -105,8 +105,8 @@ class Planning(Protocol):
         """Return how *request* would be decided now, and change nothing."""
         ...
 
-    async def readiness(self, changes: Sequence[Change]) -> Readiness:
-        """Return when the replicas of applied *changes* serve, or when that will not come any more."""
+    async def readiness(self, request: ScaleRequest) -> Readiness:
+        """Return when the replicas that *request* asked for, and that are written, serve, or when they never will."""
         ...
 
     def decision(self, key: str) -> DecisionRecord | None:

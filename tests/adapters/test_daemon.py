@@ -13,7 +13,8 @@ from gpcore.control import Rules, Transition
 from gpcore.decisions import Approved, Busy, NotReady, Rejected, ViewStale
 from gpcore.events import Event, Failed, Listed, Stale, StepApplied, Submitted, Succeeded
 from gpcore.intents import Intents
-from gpcore.plans import Change, Step
+from gpcore.operations import MAX_WAITERS
+from gpcore.plans import Step
 from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.ports import Applying, Observation, Planning, Readiness, Submission, TurnedAway
 from gpcore.requests import Claimed, ScaleRequest, Target
@@ -222,17 +223,17 @@ async def test_the_replicas_of_a_change_are_waited_for() -> None:
         await until(lambda: brain.state.ready)
         outcome = await submitted(brain.submit(to(6))).outcome
         assert isinstance(outcome, Succeeded)
-        waiting = asyncio.create_task(brain.readiness(outcome.plan.changes))
+        waiting = asyncio.create_task(brain.readiness(to(6)))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         timers.pop()()
         assert await waiting is Readiness.SERVING
-        assert await brain.readiness(outcome.plan.changes) is Readiness.SERVING
+        assert await brain.readiness(to(6)) is Readiness.SERVING
         await submitted(brain.submit(to(5))).outcome
-        assert await brain.readiness(outcome.plan.changes) is Readiness.OVERTAKEN
+        assert await brain.readiness(to(6)) is Readiness.OVERTAKEN
         on.delete(A)
         await until(lambda: (brain.state.snapshot or Snapshot()).deployment(A) is None)
-        assert await brain.readiness(outcome.plan.changes) is Readiness.OVERTAKEN
+        assert await brain.readiness(to(6)) is Readiness.OVERTAKEN
 
 
 async def test_one_more_request_than_may_wait_is_turned_away() -> None:
@@ -240,9 +241,28 @@ async def test_one_more_request_than_may_wait_is_turned_away() -> None:
     brain = planner(on, executor=Held(on))
     async with brain.running(grace_s=0.01):
         await until(lambda: brain.state.ready)
-        taken = [brain.submit(to(6)) for _ in range(daemon.MAX_PENDING + 1)]
+        taken = [brain.submit(to(6, A) if n % 2 else to(3, B)) for n in range(daemon.MAX_PENDING + 1)]
         assert taken[-1] == TurnedAway("overloaded")
         assert all(isinstance(one, Submission) for one in taken[:-1])
+        for one in taken[:-1]:
+            asyncio.ensure_future(submitted(one).outcome).cancel()
+        await asyncio.sleep(0)
+        assert isinstance(brain.submit(to(6)), Submission), "who has given up waits no more"
+
+
+async def test_whoever_asks_again_and_again_for_what_is_slow_is_busy_in_the_end_and_alone_in_that() -> None:
+    on = cluster()
+    brain = planner(on, executor=Held(on))
+    async with brain.running(grace_s=0.01):
+        await until(lambda: brain.state.ready)
+        for _ in range(MAX_WAITERS):
+            asyncio.ensure_future(submitted(brain.submit(to(6))).outcome).cancel()
+        await asyncio.sleep(0)
+        refused = await submitted(brain.submit(to(6))).outcome
+        assert isinstance(refused, Rejected)
+        assert isinstance(refused.reason, Busy)
+        other = submitted(brain.submit(to(3, B)))
+        assert other.id in brain.state.operations
 
 
 async def test_of_many_decisions_and_operations_the_newest_are_remembered() -> None:
@@ -270,19 +290,39 @@ async def test_a_stop_lets_what_is_sent_land_and_takes_nothing_new() -> None:
     assert brain.submit(to(7)) == TurnedAway("stopping")
 
 
-async def test_a_stop_leaves_what_does_not_end_and_says_so() -> None:
+async def test_a_stop_leaves_what_does_not_end_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     on = cluster(release_lag_s=float("inf"), acquire_lag_s=float("inf"))
     brain = planner(on, executor=Held(on))
     async with brain.running(grace_s=0.01):
         await until(lambda: brain.state.ready)
         taken = submitted(brain.submit(to(6)))
-        change = Change.of(on.deployments[1].pools[0], 4)
         on.put(Deployment(B, (Pool(PoolKey(B, Role.PREFILL), 4, 1, present=9, ready=1),)))
         await until(lambda: (brain.state.snapshot or Snapshot()).totals.charged > 10)
-        waiting = asyncio.create_task(brain.readiness([change]))
+        waiting = asyncio.create_task(brain.readiness(to(4, B)))
         await asyncio.sleep(0)
-    assert await taken.outcome == Failed("the planner stopped before the end")
+    record = brain.operation(taken.id)
+    assert record is not None
+    assert await taken.outcome == Failed("the planner stopped before the end", unsure=record.plan.steps)
+    assert record.status == "error"
     assert await waiting is Readiness.UNKNOWN
+    assert await brain.readiness(to(4, B)) is Readiness.UNKNOWN
+    assert "perhaps applied: ns/a/prefill 4 to 6; not begun: nothing" in caplog.text
+
+
+async def test_a_stop_in_the_middle_of_a_transfer_says_what_was_applied(caplog: pytest.LogCaptureFixture) -> None:
+    on = cluster(release_lag_s=float("inf"))
+    brain = planner(on, rules=Rules(budget=Budget(8, 8)))
+    async with brain.running(grace_s=0.01):
+        await until(lambda: brain.state.ready)
+        await submitted(brain.submit(to(2, B))).outcome
+        taken = submitted(brain.submit(to(6)))
+        await until(lambda: on.deployments[1].pools[0].replicas == 2)
+        await asyncio.sleep(0.01)
+    outcome = await taken.outcome
+    assert isinstance(outcome, Failed)
+    assert ([change.pool.participant for step in outcome.done for change in step.changes], outcome.unsure) == ([B], ())
+    assert "applied before: ns/b/prefill 4 to 2; not begun: ns/a/prefill 4 to 6" in caplog.text
+    assert [record.levelname for record in caplog.records if "stopped before" in record.message] == ["WARNING"]
 
 
 async def test_listeners_hear_everything_in_order_and_their_failures_hurt_nobody(

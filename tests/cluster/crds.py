@@ -7,7 +7,7 @@ Rules of this file: the types are the real ones where the planner reads or write
 
 import http
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -58,18 +58,24 @@ def adapters(
 
 
 def install(
-    client: Client, served: Served = V1BETA1, *, conversion: Json | None = None, within_s: float = 30.0
+    client: Client,
+    served: Served = V1BETA1,
+    *,
+    plurals: Collection[str] = (GRAPHS, ADAPTERS),
+    conversion: Json | None = None,
+    within_s: float = 30.0,
 ) -> None:
-    """Create or update both definitions and wait until exactly the *served* versions answer.
+    """Create or update the definitions of these *plurals* and wait until exactly the *served* versions answer.
 
     *conversion* is what `conversion.webhook` gives. Without it an object that is read in another version than it was
     written in only changes its `apiVersion`, which no real cluster does.
     """
-    for definition in (_graph_definition(served), _adapter_definition(served)):
+    for plural in plurals:
+        definition = _graph_definition(served) if plural == GRAPHS else _adapter_definition(served)
         definition["spec"]["conversion"] = conversion or {"strategy": "None"}
         _put(client, definition)
     deadline = time.monotonic() + within_s
-    while not all(_as_wanted(client, served)):
+    while not all(_as_wanted(client, served, plurals)):
         if time.monotonic() > deadline:
             msg = f"{served} is not what the API server serves after {within_s} s"
             raise TimeoutError(msg)
@@ -88,8 +94,8 @@ def _put(client: Client, definition: Json) -> None:
         client.replace(path, definition)
 
 
-def _as_wanted(client: Client, served: Served) -> Iterable[bool]:
-    for path in (graphs, adapters):
+def _as_wanted(client: Client, served: Served, plurals: Collection[str]) -> Iterable[bool]:
+    for path in [graphs] * (GRAPHS in plurals) + [adapters] * (ADAPTERS in plurals):
         for version in _VERSIONS:
             yield _answers(client, path(version=version)) == (version in served.versions)
 

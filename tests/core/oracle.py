@@ -85,9 +85,13 @@ def _best_of_all(case: Case, after: _Ints) -> Partners | None:
     amounts = _amounts(tuple(abs(wish.replicas - case.pools[wish.pool].replicas) for wish in candidates))
     sizes = np.array([_gpus(case.pools[wish.pool]) for wish in candidates], dtype=np.int64)
     gpus = amounts @ sizes
-    end = -gpus if net > 0 else gpus
-    short = _below(case, after) - end
-    fits = _above(case, after) + end <= 0
+    way = -1 if net > 0 else 1
+    shifts = sum(
+        (_shifts(case.pools[wish.pool], wish, way)[amounts[:, at]] for at, wish in enumerate(candidates)),
+        start=np.zeros((len(amounts), 2), dtype=np.int64),
+    )
+    short = _below(case, after) - shifts[:, 1]
+    fits = _above(case, after) + shifts[:, 0] <= 0
     inside = fits & (short <= 0)
     releases = any(n < 0 for n in moved.values()) | ((net > 0) & (gpus > 0))
     acquires = any(n > 0 for n in moved.values()) | ((net < 0) & (gpus > 0))
@@ -101,10 +105,16 @@ def _best_of_all(case: Case, after: _Ints) -> Partners | None:
     participant = next(iter(case.asked)).participant
     at_home = amounts @ np.array([wish.pool.participant == participant for wish in candidates] * sizes, dtype=np.int64)
     first = _first(amounts[chosen], gpus[chosen], at_home[chosen])
-    way = -1 if net > 0 else 1
     return {
         wish.pool: case.pools[wish.pool].replicas + way * int(n) for wish, n in zip(candidates, first, strict=True) if n
     }
+
+
+def _shifts(pool: Pool, wish: Intent, way: int) -> _Ints:
+    """Return by how much the charges change when *pool* moves 0, 1, 2 ... replicas toward its *wish*."""
+    moves = range(abs(wish.replicas - pool.replicas) + 1)
+    done = np.array([_when_done(pool, {pool.key: pool.replicas + way * n}) for n in moves], dtype=np.int64)
+    return done - np.array(_charges(pool), dtype=np.int64)
 
 
 def _first(amounts: _Ints, gpus: _Ints, at_home: _Ints) -> _Ints:
@@ -207,8 +217,9 @@ def _other(chance: Random, at: int, sizes: Sequence[int]) -> Pool:
     key = PoolKey(ParticipantId("ns", "bcdfgh"[at // 2 + chance.choice((0, 3))]), tuple(Role)[at % 2])
     replicas = chance.randrange(9)
     reserved = chance.choice((None,) * 9 + (replicas + 1,))
-    present = max(0, replicas + chance.choice((0, 0, 0, 0, 1)))
-    return Pool(key, replicas, chance.choice(sizes), present=present, reserved=reserved)
+    present = max(0, replicas + chance.choice((0, 0, 0, 0, -1, 1, 3)))
+    relayed = chance.choice((None,) * 8 + (max(0, replicas - 1), replicas + 2))
+    return Pool(key, replicas, chance.choice(sizes), present=present, relayed=relayed, reserved=reserved)
 
 
 def _move(chance: Random) -> int:

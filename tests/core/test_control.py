@@ -236,6 +236,24 @@ def paired() -> Planner:
     return planner
 
 
+def test_an_acquisition_waits_while_the_gpus_of_something_are_not_known() -> None:
+    planner = paired()
+    stranger = Deployment(ParticipantId("ns", "c"), fixed_gpus=None)
+    planner.happen(Seen(stranger))
+    planner.applied()
+    assert told(planner.see("b/prefill 3x1")) == []
+    assert told(planner.happen(Seen(attrs.evolve(stranger, fixed_gpus=0)))) == []
+    assert told(planner.happen(Ticked(1.0))) == ["apply a 5"]
+
+
+def test_who_shares_an_operation_hears_the_total_that_it_ends_with() -> None:
+    planner = paired()
+    planner.ask("a/prefill 5", name="2")
+    expected = preview(planner.state, request("a/prefill 5"), now=0)
+    decisions = [effect.decision for effect in planner.said if isinstance(effect, Decided)]
+    assert [one.totals.charged for one in (*decisions, expected) if isinstance(one, Approved)] == [8, 8, 8]
+
+
 def test_an_acquisition_waits_until_what_was_released_is_seen_free() -> None:
     planner = paired()
     planner.see("b/prefill 3x1", present=4)

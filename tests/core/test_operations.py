@@ -1,6 +1,6 @@
 import attrs
 
-from gpcore.operations import Operation, needed, outdated, overtaken, promised, shown
+from gpcore.operations import MAX_WAITERS, Operation, needed, outdated, overtaken, promised, shown
 from gpcore.plans import Change, Plan, Step
 from gpcore.pools import Authority, Snapshot, Totals
 from tests.core.words import fleet, key, pool, request
@@ -75,6 +75,12 @@ def test_an_operation_fulfils_what_it_does_and_has_not_failed() -> None:
     assert not operation().fulfils({key("b/prefill"): 5})
     assert not operation().fulfils({key("c/prefill"): 6})
     assert not attrs.evolve(operation(), problem="no").fulfils({key("b/prefill"): 6})
+
+
+def test_an_operation_is_shared_by_only_so_many() -> None:
+    most = attrs.evolve(operation(), waiters=tuple(f"d-{n}" for n in range(MAX_WAITERS)))
+    assert not most.fulfils({key("b/prefill"): 6})
+    assert attrs.evolve(most, waiters=most.waiters[1:]).fulfils({key("b/prefill"): 6})
 
 
 def test_an_operation_is_unfinished_while_something_of_it_may_still_land_or_be_seen() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpcore.budgets import Budget
 from gpcore.decisions import Approved, FloorBreach
-from gpcore.intents import RELEASE, Intent, Intents
+from gpcore.intents import ACQUIRE, RELEASE, Intent, Intents
 from gpcore.pairing import EXACT_CELLS, Amount, Gap, Market
 from gpcore.policy import decide
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
@@ -22,14 +22,15 @@ SMALL = st.integers(0, 12)
 
 def gaps() -> st.SearchStrategy[Gap]:
     totals = st.builds(Totals, SMALL, SMALL)
-    return st.builds(Gap, totals, budgets(Totals(6, 6)), st.integers(-6, 6), st.integers(0, 4), st.booleans())
+    return st.builds(
+        Gap, totals, budgets(Totals(6, 6)), st.sampled_from((RELEASE, ACQUIRE)), st.integers(0, 4), st.booleans()
+    )
 
 
 @given(gap=gaps(), amount=SMALL)
 def test_an_amount_that_is_inside_ends_in_the_band(gap: Gap, amount: int) -> None:
     end = gap.after + Totals(gap.direction * amount, gap.direction * amount)
-    beyond_help = gap.direction == RELEASE and gap.budget.shortfall(gap.after)
-    assert amount not in gap.inside or beyond_help or gap.budget.holds(end)
+    assert amount not in gap.inside or gap.budget.holds(end)
 
 
 @given(gap=gaps(), amount=SMALL, tolerance=st.integers(0, 6))
@@ -139,3 +140,16 @@ def test_nobody_grows_for_a_partner_while_something_cannot_be_counted() -> None:
     assert case.plan("a/prefill 2") == {"a/prefill": 2, "b/prefill": 6}
     unknown = Pool(key("c/prefill"), 1, None)
     assert attrs.evolve(case, pools=(*case.pools, unknown)).reason("a/prefill 2").kind == "below_floor"
+
+
+def test_a_partner_that_still_shuts_down_gives_all_that_it_holds_with_the_first_replica() -> None:
+    case = scene("a/prefill 4x1", "b/decode 2x1", wish=["a/prefill 3"], ceiling=7)
+    case = attrs.evolve(case, pools=(attrs.evolve(case.pools[0], present=6), case.pools[1]))
+    assert case.plan("b/decode 3") == {"a/prefill": 3, "b/decode": 3}
+
+
+def test_of_very_many_pools_on_their_way_the_youngest_are_not_asked() -> None:
+    names = [f"p{at:02}/prefill" for at in range(14)]
+    case = scene("a/prefill 4x1", *(f"{name} 4x1" for name in names), wish=[f"{name} 3" for name in names], ceiling=88)
+    case = attrs.evolve(case, pools=(case.pools[0], *(attrs.evolve(pool, present=6) for pool in case.pools[1:])))
+    assert case.plan("a/prefill 6") == {"a/prefill": 6, "p00/prefill": 3}

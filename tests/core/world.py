@@ -111,11 +111,10 @@ class World:
         order = sent.order
         sent.answer = StepRefused(order.operation, order.step, "not as the step says")
         if self._as_the_step_says(order.step):
+            self.overlap += self._overlap(order.step)
             for change in order.step.changes:
                 self._write(change.pool, change.after)
             self.landed.add((order.operation, order.step))
-            gpus = [change.gpus for change in order.step.changes]
-            self.overlap += min(sum(n for n in gpus if n > 0), -sum(n for n in gpus if n < 0))
             sent.answer = StepApplied(order.operation, order.step)
         sent.shown = {change.pool.participant: self.version for change in order.step.changes}
 
@@ -176,6 +175,15 @@ class World:
         for pool in deployment.pools:
             if self.written.get(pool.key, ())[:2] != (pool.authority, pool.replicas):
                 self.written[pool.key] = (pool.authority, pool.replicas, self.version)
+
+    def _overlap(self, step: Step) -> int:
+        """Return the GPUs that *step* gives to one pool while another that it takes from still holds them."""
+        acquired = sum(max(0, change.gpus) for change in step.changes)
+        released = [(self.pool(change.pool), change.after) for change in step.changes if change.releases]
+        draining = [
+            (max(one.replicas, one.relayed or 0, one.present) - n, one) for one, n in released if one is not None
+        ]
+        return min(acquired, sum(count * (one.gpus_per_replica or 0) for count, one in draining))
 
     def _version_of(self, key: PoolKey) -> int:
         """Return when the replicas of *key* were written last."""

@@ -53,7 +53,8 @@ class Follower:
 
     def replicas(self, name: str = "a") -> int | None:
         """Give the replicas of the prefill pool of *name*, if it is there."""
-        return self.pool(name=name).replicas if name in self.view else None
+        pool = self.view[name].pool(Role.PREFILL) if name in self.view else None
+        return None if pool is None else pool.replicas
 
     async def apply(self, *wanted: tuple[Pool, int]) -> Applying:
         """Apply the step that takes each pool, as it was seen then, to a count."""

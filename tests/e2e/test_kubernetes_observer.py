@@ -7,9 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from gpadapters.kubernetes.cluster import connect
+from gpadapters.kubernetes.cluster import Pace, connect
 from gpcore.events import Listed, Seen, Stale
 from gpcore.pools import ParticipantId
+from gpcore.ports import Applied, Refused
 from tests.cluster import (
     BOTH,
     V1ALPHA1,
@@ -29,7 +30,7 @@ from tests.cluster import (
     pool,
     webhook,
 )
-from tests.e2e.following import QUICK, following, listed, rewrite
+from tests.e2e.following import QUICK, Follower, following, listed, rewrite
 
 
 class TestEveryVersion:
@@ -114,6 +115,36 @@ class TestServing:
                 install(server.client, V1BETA1)
                 await follower.until(lambda: not follower.stale)
                 assert follower.cluster.observer.problem is None
+
+    async def test_adapters_whose_definition_comes_after_the_planner_are_counted_and_written(
+        self, assets: Path, tmp_path: Path
+    ) -> None:
+        with ApiServer(assets) as server:
+            namespace, client = server.namespace(), server.client
+            async with following(server.admin, tmp_path, namespace, pace=Pace()) as follower:
+                await follower.until(lambda: follower.cluster.observer.problem is not None)
+                await asyncio.to_thread(install, client, V1BETA1)
+                client.create(pool("a", replicas=2, scaling_adapter=True), namespace=namespace)
+                async with asyncio.timeout(5):
+                    await follower.until(lambda: "a" in follower.view and not follower.view["a"].pools)
+                await _takes_over(server, namespace, follower)
+
+    async def test_a_component_that_wants_an_adapter_is_written_in_the_deployment_while_there_can_be_none(
+        self, assets: Path, tmp_path: Path
+    ) -> None:
+        with ApiServer(assets) as server:
+            install(server.client, V1BETA1, plurals=["dynamographdeployments"])
+            namespace, client = server.namespace(), server.client
+            client.create(pool("a", replicas=1, scaling_adapter=True), namespace=namespace)
+            async with listed(server.admin, tmp_path, namespace, pace=Pace()) as follower:
+                assert await follower.apply((follower.pool(), 2)) == Applied()
+                before = follower.pool()
+                await asyncio.to_thread(install, client, V1BETA1)
+                assert isinstance(await follower.apply((before, 4)), Refused)  # at once, whatever was seen by then
+                async with asyncio.timeout(5):
+                    await follower.until(lambda: not follower.stale and not follower.view["a"].pools)
+                assert Stale() in follower.seen
+                await _takes_over(server, namespace, follower)
 
     async def test_without_a_right_to_read_nothing_is_listed(
         self, cluster: ApiServer, namespace: str, tmp_path: Path
@@ -250,3 +281,18 @@ async def test_a_cluster_may_be_observed_again(client: Client, namespace: str, t
             assert isinstance(first, Listed)
             assert [one.id.name for one in first.deployments] == ["a"]
             await observing.aclose()
+
+
+async def _takes_over(server: ApiServer, namespace: str, follower: Follower) -> None:
+    """Let an operator make the adapter of deployment a, of 2 replicas, and see that it counts and is written."""
+    assert follower.view["a"].totals.charged == 2
+    assert "waits for its scaling adapter" in follower.view["a"].problems[0]
+    path = adapters(namespace, "a-vllmprefillworker")
+    with FakeOperator(server.admin) as operator:
+        await follower.until(lambda: follower.replicas("a") == 2)
+        assert follower.pool().authority.name == "adapter/a-vllmprefillworker"
+        operator.pause()  # what is asked for counts before it is relayed
+        server.client.merge(path, {"spec": {"replicas": 5}})
+        await follower.until(lambda: follower.view["a"].totals.charged == 5)
+        assert await follower.apply((follower.pool(), 3)) == Applied()
+        assert server.client.get(path)["spec"]["replicas"] == 3

@@ -172,6 +172,8 @@ def _request(participant: str, asked: Sequence[str], caller: str | None) -> dict
     if not slash:
         raise CommandError(f"what to scale is written NAMESPACE/NAME: {participant!a}", code=USAGE)
     wished = [_target(text) for text in asked]
+    if len(dict(wished)) < len(wished):
+        raise CommandError(f"each role is asked for once: {' '.join(asked)!a}", code=USAGE)
     return {
         "caller_namespace": caller or f"{namespace}-{name}",
         "graph_deployment_name": name,
@@ -184,6 +186,10 @@ def _target(text: str) -> tuple[str, int]:
     role, _, count = text.partition("=")
     if role not in {"prefill", "decode"} or not (count.isascii() and count.isdigit()) or len(count) > _MAX_DIGITS:
         raise CommandError(f"what to ask for is written prefill=REPLICAS or decode=REPLICAS: {text!a}", code=USAGE)
+    from gpcore.pools import MAX_REPLICAS  # noqa: PLC0415 (the help counts nothing)
+
+    if int(count) > MAX_REPLICAS:
+        raise CommandError(f"replicas must be between 0 and {MAX_REPLICAS}: {text!a}", code=USAGE)
     return role, int(count)
 
 

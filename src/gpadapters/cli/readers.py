@@ -122,11 +122,14 @@ def kubernetes_namespace(name: str) -> None:
 
 
 def number(convert: Callable[[str], object]) -> Reader:
-    """Return what makes a number of a flag's text; what is none stays text, and its reader refuses it."""
+    """Return what makes a number of a flag's text; what is none stays text, and its reader refuses it.
+
+    Python would take 1_000 and digits of other scripts too.
+    """
 
     def read(value: str) -> object:
         with contextlib.suppress(ValueError):
-            return convert(value)
+            return convert(value) if value.isascii() and "_" not in value else value
         return value
 
     return read

@@ -216,7 +216,7 @@ def _scale_request() -> Schema:
             | {"description": "Each role at most once."},
         },
         {
-            "blocking": {"type": ["boolean", "null"], "description": "Answer when the new replicas serve."},
+            "blocking": {"type": ["boolean", "null"], "description": "Answer when the replicas serve."},
             "timestamp": {"type": ["number", "null"], "description": "Information; never used."},
             "predicted_load": {"type": ["object", "null"], "description": "Information; never used."},
             "api_version": {

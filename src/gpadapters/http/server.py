@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import attrs
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gpadapters.http.codes import CODES
 from gpadapters.http.openapi import document as openapi_document
@@ -20,7 +21,7 @@ from gpcore.decisions import Rejected
 from gpcore.errors import ConfigError, InvalidError, MalformedError
 from gpcore.events import Failed, Outcome, Succeeded
 from gpcore.pools import Snapshot
-from gpcore.ports import Planning, Readiness, TurnedAway
+from gpcore.ports import Planning, Readiness, Submission, TurnedAway
 from gpcore.requests import ScaleRequest
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 REHEARSED = "[no-operation] Scale request received and logged (not executed)"
 """What the peer answers when nothing is to be carried out."""
+
+OVERTAKEN = "; another change overtook it before the replicas served"
+
+MAX_BLOCKING = 512
+"""The most requests that may block at once; one more is told `scaling`. Far fewer than may wait for an answer."""
 
 KEEP_ALIVE_S = 10.0
 MAX_LISTED = 1_000
@@ -109,6 +115,7 @@ async def serve(
         auto_decompress=False,
         handler_cancellation=True,
         keepalive_timeout=KEEP_ALIVE_S,
+        logger=_connections,
         lingering_time=1.0,
         max_headers=64,
         shutdown_timeout=5.0,
@@ -170,6 +177,7 @@ class _Api:
     waits: Waits
     rehearsal: bool
     openapi_bytes: bytes
+    blocking: set[str] = attrs.field(factory=set, eq=False)
 
     async def scale(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -179,9 +187,12 @@ class _Api:
         first = self.planner.decision(taken.id)
         if first is None:
             raise _RefusedError("internal")
-        outcome = await self._outcome(taken.outcome, asked)
+        end = await (self._served(taken, asked) if asked.blocking else self._ended(taken))
+        outcome = end.outcome
         record = self.planner.decision(taken.id) or first
         body = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
+        if end.overtaken:
+            body["message"] += OVERTAKEN
         if self.rehearsal and isinstance(outcome, Succeeded):
             body |= {"message": REHEARSED, "current_replicas": {}}
         return _answer(_kind(outcome), body)
@@ -206,17 +217,38 @@ class _Api:
             raise _RefusedError("body_timeout") from exc
         return wire.scale_request(wire.loads(body))
 
-    async def _outcome(self, awaited: Awaitable[Outcome], asked: ScaleRequest) -> Outcome | None:
-        """Return how it ended, or None when that takes longer than the caller should wait."""
+    async def _ended(self, taken: Submission) -> "_End":
+        """Return how it ended, unless that takes longer than a caller should wait."""
         try:
-            async with asyncio.timeout(self.waits.blocking_s if asked.blocking else self.waits.answer_s):
-                outcome = await awaited
-                if asked.blocking and isinstance(outcome, Succeeded):
-                    own = [change for change in outcome.plan.changes if change.pool.participant == asked.participant]
-                    return None if await self.planner.readiness(own) is Readiness.UNKNOWN else outcome
-                return outcome
+            async with asyncio.timeout(self.waits.answer_s):
+                return _End(await taken.outcome)
         except TimeoutError:
-            return None
+            return _End(None)
+
+    async def _served(self, taken: Submission, asked: ScaleRequest) -> "_End":
+        """Return how it ended once the replicas serve; at once where too many block already."""
+        try:
+            with self._one_more_blocking(taken.id) as wait_s:
+                async with asyncio.timeout(wait_s):
+                    outcome = await taken.outcome
+                    if self.rehearsal or not isinstance(outcome, Succeeded):
+                        return _End(outcome)
+                    readiness = await self.planner.readiness(asked)
+        except TimeoutError:
+            return _End(None)
+        return _End(None) if readiness is Readiness.UNKNOWN else _End(outcome, readiness is Readiness.OVERTAKEN)
+
+    @contextlib.contextmanager
+    def _one_more_blocking(self, key: str) -> Iterator[float]:
+        """Count the request *key* as blocking while the body runs, and say for how long it may."""
+        if len(self.blocking) >= MAX_BLOCKING:
+            yield 0.0
+            return
+        self.blocking.add(key)
+        try:
+            yield self.waits.blocking_s
+        finally:
+            self.blocking.discard(key)
 
     async def decide(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -261,9 +293,10 @@ class _Api:
 
     async def readyz(self, _: web.Request) -> web.Response:
         state = self.planner.state
-        if not state.ready:
-            raise _RefusedError("not_ready")
-        return _json({"status": "ready"})
+        if state.ready:
+            return _json({"status": "ready"})
+        stale = ["the cluster is not being followed at the moment"]
+        return _problem("not_ready", [] if state.snapshot is None else stale)  # a probe is no request that is refused
 
     async def metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics(), headers={**_HEADERS, "Content-Type": _METRICS_TYPE})
@@ -288,15 +321,34 @@ class _Api:
             return self._refuse("internal")
 
     def _refuse(self, kind: str, problems: Sequence[str] = ()) -> web.Response:
-        code = CODES[kind]
-        message = "; ".join(problems) or code.meaning
-        self.refused(kind, message)
-        body = {"status": code.status, "message": message, "reason": {"kind": kind}, "problems": list(problems)}
-        response = _answer(kind, body)
-        if kind in _CLOSING:
-            response.force_close()
-        return response
+        self.refused(kind, _message(kind, problems))
+        return _problem(kind, problems)
 
+
+@attrs.frozen
+class _End:
+    """How a request ended, as far as it is known; *overtaken* by another change before its replicas served."""
+
+    outcome: Outcome | None
+    overtaken: bool = False
+
+
+class _Calm(logging.Filter):
+    """Make one line, of no alarm, of what aiohttp says of a client that does not speak HTTP."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[1] if record.exc_info else None
+        if not isinstance(fault, HttpProcessingError):
+            return True
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = "what came is not HTTP: %s", (ascii(fault.message)[:_SHOWN],)
+        record.exc_info = record.exc_text = None
+        return _connections.isEnabledFor(logging.INFO)
+
+
+_SHOWN = 200
+_connections = log.getChild("connections")
+_connections.addFilter(_Calm())
 
 _CLOSING = {"body_timeout", "body_too_large", "bad_request", "stopping"}
 """After these, what is left on the connection is not worth reading."""
@@ -336,6 +388,19 @@ def _kind(outcome: Outcome | None) -> str:
             return "failed"
         case Rejected(reason):
             return reason.kind
+
+
+def _message(kind: str, problems: Sequence[str]) -> str:
+    return "; ".join(problems) or CODES[kind].meaning
+
+
+def _problem(kind: str, problems: Sequence[str]) -> web.Response:
+    """Return the answer to what ends as *kind* before the planner sees it."""
+    body = {"message": _message(kind, problems), "reason": {"kind": kind}, "problems": list(problems)}
+    response = _answer(kind, {"status": CODES[kind].status, **body})
+    if kind in _CLOSING:
+        response.force_close()
+    return response
 
 
 def _answer(kind: str, body: wire.Json) -> web.Response:

@@ -119,7 +119,8 @@ class Cache:
         for graph in self.graphs.of(participant):
             uid, shapes = self._shapes.get(participant, ("", {}))
             same = uid == graph.identity.uid
-            result = joined(graph, self.adapters.of(participant), shapes if same else {})
+            adapters, served = self.adapters.of(participant), participant.namespace in self.adapters.served
+            result = joined(graph, adapters, shapes if same else {}, served=served)
             self._shapes[participant] = (graph.identity.uid, result.shapes)
             return result.deployment
         self._shapes.pop(participant, None)

@@ -5,7 +5,7 @@ what the object says now; when nobody answers, nobody knows.
 """
 
 import http
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ from gpadapters.kubernetes.following import Pace
 from gpadapters.kubernetes.objects import Adapter, Component, Graph, read_adapter, read_graph
 from gpadapters.kubernetes.session import Answer, LostError, Session, path_of
 from gpadapters.kubernetes.tracks import Track
+from gpcore.errors import PortError
 from gpcore.plans import Change, Step
 from gpcore.pools import Role
 from gpcore.ports import Applied, Applying, Refused, Unknown
@@ -37,12 +38,16 @@ Operation = dict[str, Any]
 
 @attrs.frozen
 class Write:
-    """A step as it is sent: a JSON *patch* of one object; *graph* whether that is the graph itself."""
+    """A step as it is sent: a JSON *patch* of one object.
+
+    *adapted* names a component that is written in the graph only where the server knows of no adapters.
+    """
 
     plural: str
     key: tuple[str, str]
     uid: str
     patch: tuple[Operation, ...]
+    adapted: str | None = None
 
 
 def written(step: Step, graph: Graph | None, adapters: tuple[Adapter, ...]) -> Write | str:
@@ -64,10 +69,10 @@ def written(step: Step, graph: Graph | None, adapters: tuple[Adapter, ...]) -> W
             return Write(ADAPTERS, adapter.key, adapter.identity.uid, _of_adapter(*changes[0], adapter))
     if authority_of(graph, ()) != step.authority:
         return f"{step.authority.name} of {participant} is not the object that it was"
-    for change, component in changes:
-        if component.written is None and component.replicas != change.before:  # a test of null would not tell
-            return f"{change.pool} was changed to {component.replicas} replicas meanwhile, from {change.before}"
-    return Write(GRAPHS, graph.key, graph.identity.uid, _of_graph(changes, graph))
+    for why in _changed(changes, adapters):
+        return why
+    adapted = next((component.name for _, component in changes if component.adapted), None)
+    return Write(GRAPHS, graph.key, graph.identity.uid, _of_graph(changes, graph), adapted)
 
 
 class KubernetesExecutor:
@@ -83,6 +88,19 @@ class KubernetesExecutor:
         write = written(step, graph, self._cache.adapters.of(participant))
         if isinstance(write, str):
             return await self._shown(Refused(write))
+        try:
+            if write.adapted is not None and await self._adapters_served(participant.namespace):
+                waits = f"component {write.adapted} of {participant} waits for its scaling adapter"
+                return await self._shown(Refused(waits))
+        except (PortError, ValueError) as fault:
+            return Refused(f"whether there are scaling adapters is not known: {fault}")
+        return await self._sent(step, write)
+
+    async def _adapters_served(self, namespace: str) -> bool:
+        """Say whether there can be adapters, by what the server says now: they may have come since it was followed."""
+        return namespace in self._cache.adapters.served or await self._catalogue.find(ADAPTERS)
+
+    async def _sent(self, step: Step, write: Write) -> Applying:
         path = path_of(self._catalogue.path(write.plural, *write.key), fieldManager=MANAGER)
         since = self._track(write).moment
         try:
@@ -165,6 +183,16 @@ def _component(graph: Graph, role: Role) -> Component | None:
     """Return the one component of *role*."""
     found = [component for component in graph.components if component.role is role]
     return found[0] if len(found) == 1 else None
+
+
+def _changed(changes: Iterable[tuple[Change, Component]], adapters: Iterable[Adapter]) -> Iterable[str]:
+    """Yield why these *changes* of a graph are of yesterday, as far as no test in a patch would tell."""
+    adapted = {adapter.component for adapter in adapters}
+    for change, component in changes:
+        if component.name in adapted:
+            yield f"component {component.name} of {change.pool.participant} has a scaling adapter now"
+        if component.written is None and component.replicas != change.before:  # a test of null would not tell
+            yield f"{change.pool} was changed to {component.replicas} replicas meanwhile, from {change.before}"
 
 
 def _of_adapter(change: Change, component: Component, adapter: Adapter) -> tuple[Operation, ...]:

@@ -1,7 +1,7 @@
 """What the budget counts: one deployment, made of a graph and its scaling adapters.
 
-Rules of this file: pure. Whatever makes a component unfit to be scaled through us (helpers, doubles, contradictions)
-leaves it a fixed charge, so it is never forgotten; `problems` says why, for people.
+Rules of this file: pure. Whatever makes a component unfit to be scaled through us (helpers, doubles, contradictions, an
+adapter that is still to come) leaves it a fixed charge, so it is never forgotten; `problems` says why, for people.
 """
 
 from collections import Counter
@@ -32,6 +32,7 @@ class _Part:
     component: Component
     gpus: int | None
     adapters: tuple[Adapter, ...]
+    waits: bool  # for its adapter: whatever is written to the graph until then would be undone
 
     @property
     def flaws(self) -> tuple[str, ...]:
@@ -53,18 +54,18 @@ class _Part:
         return None if most or self.flaws else 0
 
 
-def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes) -> Joined:
-    """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object."""
+def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, served: bool) -> Joined:
+    """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object.
+
+    *served* says whether there can be adapters at all. Where not, nobody reads them, and the graph is written instead.
+    """
     shapes = {
         one.name: settled(asked=one.asked, told=one.told, current=graph.current, before=remembered.get(one.name))
         for one in graph.components
     }
-    parts = [
-        _Part(one, shapes[one.name].gpus, tuple(a for a in adapters if a.component == one.name))
-        for one in graph.components
-    ]
+    parts = [_part(one, shapes[one.name].gpus, adapters, served=served) for one in graph.components]
     roles = Counter(one.role for one in graph.components)
-    scaled = [part for part in parts if roles[part.component.role] == 1 and len(part.adapters) <= 1]
+    scaled = [part for part in parts if roles[part.component.role] == 1 and len(part.adapters) <= 1 and not part.waits]
     pools = tuple(_pool(graph, part, role) for part in scaled if (role := part.component.role) is not None)
     taken = {pool.component for pool in pools}
     deployment = Deployment(
@@ -81,6 +82,11 @@ def authority_of(graph: Graph, adapters: Iterable[Adapter]) -> Authority:
     for adapter in adapters:
         return Authority(f"adapter/{adapter.name}", adapter.identity.uid)
     return Authority(f"deployment/{graph.participant.name}", graph.identity.uid)
+
+
+def _part(component: Component, gpus: int | None, adapters: Iterable[Adapter], *, served: bool) -> _Part:
+    own = tuple(adapter for adapter in adapters if adapter.component == component.name)
+    return _Part(component, gpus, own, waits=served and component.adapted and component.role is not None and not own)
 
 
 def _pool(graph: Graph, part: _Part, role: Role) -> Pool:
@@ -110,12 +116,7 @@ def _problems(
     if graph.identity.deleting:
         yield "it is being deleted; it counts until it is gone"
     for part in parts:
-        name, many = part.component.name, part.adapters
-        yield from part.flaws
-        if not part.flaws and part.gpus is None:
-            yield f"component {name}: the GPUs per replica are not known"
-        if len(many) > 1:
-            yield f"component {name} has {len(many)} adapters: {', '.join(a.name for a in many)}; it is not scaled"
+        yield from _doubts(part)
     for role, count in roles.items():
         if role is not None and count > 1:
             names = ", ".join(part.component.name for part in parts if part.component.role is role)
@@ -126,3 +127,14 @@ def _problems(
             yield f"adapter {adapter.name} names no component"
         elif adapter.component not in known:
             yield f"adapter {adapter.name} is for a component that does not exist: {adapter.component[:63]!a}"
+
+
+def _doubts(part: _Part) -> Iterable[str]:
+    name, many = part.component.name, part.adapters
+    yield from part.flaws
+    if not part.flaws and part.gpus is None:
+        yield f"component {name}: the GPUs per replica are not known"
+    if part.waits:
+        yield f"component {name} waits for its scaling adapter; it is not scaled before that is there"
+    if len(many) > 1:
+        yield f"component {name} has {len(many)} adapters: {', '.join(a.name for a in many)}; it is not scaled"

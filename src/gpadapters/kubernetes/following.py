@@ -2,7 +2,7 @@
 
 Rules of this file: a list is taken in whole or not at all. A watch that ends is resumed where it stood; whatever else
 goes wrong (an expired version, a line that is not understood, no connection) makes the view uncertain until the next
-whole list. Time and chance come in as arguments.
+whole list, and so does a kind that the server begins to serve. Time and chance come in as arguments.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 import msgspec
 
-from gpadapters.kubernetes.catalogue import OK, Catalogue, refusal
+from gpadapters.kubernetes.catalogue import GRAPHS, OK, Catalogue, refusal
 from gpadapters.kubernetes.schema import Bookmark, Change, Page, decode
 from gpadapters.kubernetes.session import Answer, LostError, Session, path_of
 from gpadapters.kubernetes.tracks import Track, Tracked
@@ -35,15 +35,17 @@ class Pace:
     """How often, and how long, things are tried.
 
     Every *relist_s* the cluster is listed as a whole, which repairs what a watch has missed without a sign. A watch
-    that says nothing for *grace_s* after its time is over is half open. Faults are waited out for *backoff_s*, each
-    time twice as long up to *backoff_max_s*, between half and one and a half of it.
+    that says nothing for *grace_s* after its time is over is half open. A kind that is not served is looked for again
+    after *absent_s*. Faults are waited out for *backoff_s*, each time twice as long up to *backoff_max_s*, between half
+    and one and a half of it.
     """
 
     relist_s: float = 60.0
     watch_s: float = 290.0
     grace_s: float = 10.0
+    absent_s: float = 1.0
     backoff_s: float = 0.8
-    backoff_max_s: float = 30.0
+    backoff_max_s: float = 5.0
     page: int = 500
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -57,11 +59,15 @@ class Pace:
 
 @attrs.frozen
 class Kind(Generic[T]):
-    """One kind of object. *absent* says what it means that the server serves none; None: there simply are none."""
+    """One kind of object. *absent* says what it means that the server does not serve it.
+
+    An *optional* one need not be served: where the server has graphs and not these, there simply are none.
+    """
 
     plural: str
     read: Callable[[bytes | msgspec.Raw], T]
-    absent: str | None = None
+    absent: str
+    optional: bool = False
 
 
 class Listener(Protocol):
@@ -111,7 +117,7 @@ class Follower(Generic[T]):
             began = self._pace.clock()
             try:
                 served = await self._list()
-                await (self._watch() if served else self._pace.sleep(self._pace.relist_s))
+                await (self._watch() if served else self._pace.sleep(self._pace.absent_s))
             except (ObserveError, LostError, ValueError) as fault:
                 tries = 1 if self._pace.clock() - began > self._pace.grace_s else tries + 1
                 self._lose(str(fault))
@@ -120,9 +126,13 @@ class Follower(Generic[T]):
     async def _list(self) -> bool:
         """Take in everything there is, and say whether there is something to watch."""
         served = await self._catalogue.find(self._kind.plural)
-        if not served and self._kind.absent is not None:
-            raise ObserveError(self._kind.absent)
-        objects = await self._pages() if served else []
+        self.contact = self._pace.clock()
+        if not served and not (self._kind.optional and await self._catalogue.find(GRAPHS)):
+            self._lose(self._kind.absent)
+            return False
+        if self.current and served != (self._namespace in self._track.served):
+            self._lose("the server begins to serve them" if served else "the server serves them no more")
+        objects = await self._pages() if served else None
         self._due = self._pace.clock() + self._pace.relist_s
         self._listener.changed(self._track.listed(self._namespace, objects))
         if self.problem is not None:

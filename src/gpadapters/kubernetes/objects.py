@@ -47,7 +47,8 @@ class Component:
     """One component of a graph. *place* is the last part of its JSON pointer.
 
     *role* None: nobody scales it through us. *written* is the count that stands in the object, None where none does.
-    *asked* and *told* are the GPUs per replica by its spec and by its status. *flaw* says what cannot be counted with.
+    *asked* and *told* are the GPUs per replica by its spec and by its status. *adapted*: the operator makes an adapter
+    for it, and takes its replicas from there. *flaw* says what cannot be counted with.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Component:
     told: int | None = None
     present: int = 0
     ready: int = 0
+    adapted: bool = False
     flaw: str | None = None
 
 
@@ -136,7 +138,9 @@ def _graph(read: GraphObject) -> Graph:
     metadata, spec, status = read.metadata, read.spec or GraphSpec(), read.status or GraphStatus()
     field = "services" if spec.services is not None else "components"
     statuses = {**(status.components or {}), **(status.services or {})}
-    components = tuple(_component(*part, statuses) for part in _parts(spec))
+    components = tuple(
+        _component(name, place, part, statuses, adapted=adapted) for name, place, part, adapted in _parts(spec)
+    )
     problems = tuple(_misunderstood(spec, components))
     return Graph(
         _participant(metadata),
@@ -149,12 +153,15 @@ def _graph(read: GraphObject) -> Graph:
     )
 
 
-def _parts(spec: GraphSpec) -> Iterable[tuple[str, str, Part]]:
-    """Yield the name of each component, its place in the object, and what the object says of it."""
+def _parts(spec: GraphSpec) -> Iterable[tuple[str, str, Part, bool]]:
+    """Yield the name of each component, its place in the object, what it says, and whether it wants an adapter."""
     for index, part in enumerate(spec.components or ()):
-        yield part.name or "", str(index), part
+        yield part.name or "", str(index), part, part.scaling_adapter is not None
     for name, service in (spec.services or {}).items():
-        yield name, name.replace("~", "~0").replace("/", "~1"), service or Part()
+        part = service or Part()
+        adapter = part.scaling_adapter
+        adapted = isinstance(adapter, dict) and adapter.get("enabled") is True
+        yield name, name.replace("~", "~0").replace("/", "~1"), part, adapted
 
 
 def _misunderstood(spec: GraphSpec, components: Iterable[Component]) -> Iterable[str]:
@@ -171,7 +178,9 @@ def _misunderstood(spec: GraphSpec, components: Iterable[Component]) -> Iterable
         yield "a component has no name"
 
 
-def _component(name: str, place: str, part: Part, statuses: Mapping[str, PartStatus | None]) -> Component:
+def _component(
+    name: str, place: str, part: Part, statuses: Mapping[str, PartStatus | None], *, adapted: bool
+) -> Component:
     status = statuses.get(name) or PartStatus()
     kind, role = _kind(part), _role(part)
     counts = [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas]
@@ -190,6 +199,7 @@ def _component(name: str, place: str, part: Part, statuses: Mapping[str, PartSta
         told=told(status),
         present=max((_count(count) or 0 for count in counts), default=0),
         ready=_count(serving) or 0,
+        adapted=adapted,
         flaw=flaws[0] if flaws else None,
     )
 

@@ -5,6 +5,7 @@ thread. What is shown, and in which words, is the cache's.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -16,9 +17,11 @@ from gpadapters.kubernetes.session import Session
 from gpcore.pools import ParticipantId
 from gpcore.ports import Observation
 
+log = logging.getLogger(__name__)
+
 _ABSENT = f"the server has no {GRAPHS} of nvidia.com, neither {' nor '.join(VERSIONS)}; is Dynamo installed?"
 _GRAPHS: Kind[Graph] = Kind(GRAPHS, read_graph, _ABSENT)
-_ADAPTERS: Kind[Adapter] = Kind(ADAPTERS, read_adapter)
+_ADAPTERS: Kind[Adapter] = Kind(ADAPTERS, read_adapter, _ABSENT, optional=True)
 
 
 class KubernetesObserver:
@@ -36,8 +39,9 @@ class KubernetesObserver:
         self._cache = cache
         self._pace = pace
         self._certain = False
+        self._unseen = tuple(dict.fromkeys(namespaces))  # those of which nothing was shown yet
         self._followers: list[Follower[Any]] = []
-        for namespace in dict.fromkeys(namespaces):
+        for namespace in self._unseen:
             for kind, track in ((_GRAPHS, cache.graphs), (_ADAPTERS, cache.adapters)):
                 follower: Follower[Any] = Follower(
                     kind,
@@ -87,6 +91,7 @@ class KubernetesObserver:
         if not self._certain and all(one.current for one in self._followers):
             self._certain = True
             self._cache.whole()
+            self._tell_empty()
 
     def lost(self) -> None:
         """Take note that a follower may have missed something."""
@@ -100,6 +105,14 @@ class KubernetesObserver:
         for one in self._followers:
             one.begin()
         self.followed()  # of no namespace at all, everything is known
+
+    def _tell_empty(self) -> None:
+        """Say once which namespaces hold nothing: the server lists one that does not exist as it does an empty one."""
+        held = {participant.namespace for participant in self._cache.graphs.participants()}
+        for namespace in self._unseen:
+            if namespace not in held:
+                log.warning("namespace %s does not exist or holds no deployment; is it the right one?", namespace)
+        self._unseen = ()
 
     async def _guarded(self, follower: Follower[Any]) -> None:
         try:

@@ -69,6 +69,7 @@ class Part(msgspec.Struct, rename="camel"):
     resources: Resources | None = None
     extra_pod_spec: Pod | None = None
     experimental: Engine | None = None
+    scaling_adapter: Any = None
 
 
 class Grouping(msgspec.Struct, rename="camel"):

@@ -51,6 +51,7 @@ class Track(Generic[T]):
         self._of: dict[ParticipantId, dict[Key, T]] = {}
         self._passed = _Recent()  # versions that lists and watches have shown
         self._dead = _Recent()  # uids that are gone
+        self.served: set[str] = set()  # the namespaces in which there can be such objects
         self.moment = 0  # counts what did not come by the watch, so that of two such things the later is told
 
     def get(self, key: Key) -> T | None:
@@ -67,9 +68,10 @@ class Track(Generic[T]):
         """Yield every participant that an object is part of."""
         yield from self._of
 
-    def listed(self, namespace: str, objects: Iterable[T]) -> set[ParticipantId]:
-        """Take in *objects*, all that there are in *namespace*."""
-        present = {obj.key: obj for obj in objects}
+    def listed(self, namespace: str, objects: Iterable[T] | None) -> set[ParticipantId]:
+        """Take in *objects*, all that there are in *namespace*; None: the server does not know of such objects."""
+        self.served = self.served - {namespace} if objects is None else self.served | {namespace}
+        present = {obj.key: obj for obj in objects or ()}
         touched: set[ParticipantId] = set()
         for key in [key for key in self._entries if key[0] == namespace and key not in present]:
             touched |= self._drop(key)

@@ -174,9 +174,10 @@ def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
             return f"Scaled {name} successfully" if plan.steps else f"unchanged: {name} is as asked"
         case Rejected():
             return explain(outcome, participant=request.participant)
-        case Failed(problem, done):
-            landed = f"; applied before: {_changes(step.changes for step in done)}" if done else "; nothing was applied"
-            return f"Scaling {name} failed: {problem}{landed}"
+        case Failed(problem, done, unsure):
+            landed = [f"applied before: {_changes(step.changes for step in done)}"] if done else []
+            perhaps = [f"perhaps applied: {_changes(step.changes for step in unsure)}"] if unsure else []
+            return "; ".join([f"Scaling {name} failed: {problem}", *(landed + perhaps or ["nothing was applied"])])
         case _:
             assert_never(outcome)
 

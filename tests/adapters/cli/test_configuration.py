@@ -96,6 +96,7 @@ BAD = {
         "--context is for --environment kubernetes",
     ),
     "a flag twice": (["--max-total-gpus", "8", "--max-total-gpus", "16"], "--max-total-gpus is given 2 times"),
+    "a number as Python writes it": (["--max-total-gpus", "1_000"], "must be a number of GPUs, or -1 for no bound"),
     "no port": (["--listen", "127.0.0.1"], "--listen: must be HOST:PORT"),
     "a port too high": (["--listen", "127.0.0.1:65536"], "--listen: must be HOST:PORT with a port of 0 to 65535"),
     "a bare IPv6 address": (["--listen", "::1:80"], "an IPv6 address is written in brackets"),

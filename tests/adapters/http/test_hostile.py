@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,15 +55,19 @@ async def test_chunks_that_do_not_end_are_given_up(world: World) -> None:
         b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: planner\r\n\r\n",
         b"GET /v1/pools HTTP/1.1\r\nHost: planner\r\nX y: x\r\n\r\n",
         b"GET /v1/pools HTTP/1.1\r\nHost: planner\r\nX: a\x00b\r\n\r\n",
+        b"GET /v1/pools HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x00\xa5\x01\x00\x00",
     ],
     ids=lambda one: ascii(one[:24]) + str(len(one)),
 )
 async def test_what_is_not_http_is_refused_without_a_trace_of_how_it_is_made(
-    world: World, request_bytes: bytes
+    world: World, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     before = world.planner.state.snapshot
     found = await answer(world, request_bytes)
+    assert all(one.levelno <= logging.INFO and not one.exc_info for one in caplog.records)
+    assert all(len(one.getMessage()) < 300 for one in caplog.records if one.name.startswith("gpadapters.http"))
     assert found.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
     assert b"Traceback" not in found
     assert world.planner.state.snapshot == before

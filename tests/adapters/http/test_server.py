@@ -4,7 +4,9 @@ import logging
 import httpx
 import pytest
 
+from gpadapters import daemon
 from gpadapters.daemon import Planner
+from gpadapters.http import server
 from gpadapters.http.client import Answer, Client, UnreachableError
 from gpadapters.http.codes import CODES
 from gpadapters.http.server import Listen, Waits, serve
@@ -140,6 +142,34 @@ async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> 
         assert (await blocked).json()["status"] == "success"
         unchanged = await client.post("/v1/scale", json=document(blocking=True))
         assert unchanged.json()["status"] == "success"
+        await client.post("/v1/scale", json=document(target_replicas=targets(prefill=7)))
+        repeated = asyncio.create_task(
+            client.post("/v1/scale", json=document(target_replicas=targets(prefill=7), blocking=True))
+        )
+        await until(lambda: len(planner.decisions()) == 5)
+        await asyncio.sleep(0.01)
+        assert not repeated.done(), "what was asked for before is waited for too"
+        timers[-1]()
+        assert (await repeated).json()["message"] == "unchanged: a is as asked"
+
+
+async def test_only_so_many_block_and_they_keep_nobody_else_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_BLOCKING", 2)
+    cluster = MemoryCluster(
+        [deployment("a", {"prefill": (4, 1)}), deployment("b", {"prefill": (4, 1)})], acquire_lag_s=float("inf")
+    )
+    planner = Planner(Rules(), cluster, cluster)
+    async with serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with planner.running():
+            await until(lambda: planner.state.ready)
+            blocked = [asyncio.create_task(client.post("/v1/scale", json=document(blocking=True))) for _ in range(2)]
+            await until(lambda: len(planner.decisions()) == 2)
+            more = (await client.post("/v1/scale", json=document(graph_deployment_name="b", blocking=True))).json()
+            assert (more["status"], more["operation_id"]) == ("scaling", more["decision_id"])
+            other = await client.post("/v1/scale", json=document(graph_deployment_name="b"))
+            assert other.json()["status"] == "success"
+            assert not any(one.done() for one in blocked)
+        assert [(await one).json()["status"] for one in blocked] == ["scaling"] * 2
 
 
 async def test_blocking_ends_when_another_change_overtakes_it_or_the_planner_stops() -> None:
@@ -151,7 +181,11 @@ async def test_blocking_ends_when_another_change_overtakes_it_or_the_planner_sto
             overtaken = asyncio.create_task(client.post("/v1/scale", json=document(blocking=True)))
             await until(lambda: len(planner.operations()) == 1 and not planner.state.operations)
             await client.post("/v1/scale", json=document(target_replicas=targets(prefill=7)))
-            assert (await overtaken).json()["status"] == "success"
+            answer = (await overtaken).json()
+            assert (answer["status"], answer["message"]) == (
+                "success",
+                "Scaled a successfully; another change overtook it before the replicas served",
+            )
             left = asyncio.create_task(
                 client.post("/v1/scale", json=document(target_replicas=targets(prefill=8), blocking=True))
             )
@@ -170,6 +204,20 @@ async def test_a_client_that_leaves_does_not_end_the_operation_and_leaves_nothin
     assert [one.status for one in world.planner.operations()] == ["success"]
 
 
+async def test_whoever_was_told_scaling_or_has_left_takes_no_place_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "MAX_PENDING", 3)
+    async with world_of(waits=Waits(answer_s=0.01)) as world, world.planner.running(grace_s=0.01):
+        await until(lambda: world.planner.state.ready)
+        world.cluster.fail_next(Fault.LOST_BEFORE)
+        assert [(await world.scale()).json()["status"] for _ in range(5)] == ["scaling"] * 5
+        for _ in range(4):
+            with pytest.raises(httpx.ReadTimeout):
+                await world.client.post("/v1/scale", json=document(blocking=True), timeout=0.02)
+        await asyncio.sleep(0.02)
+        other = document(caller_namespace="ns-b", graph_deployment_name="b", target_replicas=targets(prefill=7))
+        assert (await world.client.post("/v1/scale", json=other)).status_code == 200
+
+
 async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
     cluster = MemoryCluster()
     planner = Planner(Rules(), cluster, cluster)
@@ -178,14 +226,23 @@ async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
         for answer in (await client.post("/v1/scale", json=document()), await client.get("/v1/pools")):
             assert (answer.status_code, answer.json()["reason"]["kind"]) == (503, "not_ready")
             assert answer.headers["Retry-After"] == "1"
-        assert (await client.get("/readyz")).status_code == 503
+        unread = await client.get("/readyz")
+        assert (unread.status_code, unread.json()["message"]) == (503, "The cluster was not read yet.")
         assert (await client.get("/v1/budget")).status_code == 503
         async with planner.running():
             await until(lambda: planner.state.ready)
             assert (await client.get("/readyz")).json() == {"status": "ready"}
             cluster.go_stale()
             await until(lambda: planner.state.stale)
-            assert (await client.get("/readyz")).status_code == 503
+            stale = await client.get("/readyz")
+            assert stale.status_code == 503
+            assert stale.json()["message"] == "the cluster is not being followed at the moment"
+
+
+async def test_a_probe_is_no_request_that_is_refused() -> None:
+    async with world_of() as world:
+        assert (await world.client.get("/readyz")).status_code == 503
+        assert world.refused == []
 
 
 async def test_what_would_grow_on_a_stale_view_is_refused(world: World) -> None:

@@ -20,10 +20,18 @@ Json = dict[str, Any]
 QUICK = Pace(backoff_s=0.01, backoff_max_s=0.05)
 
 
-def graph(name: str = "a", *, version: str = "1", generation: int = 1, replicas: object = 2, uid: str = "u") -> Json:
+def graph(
+    name: str = "a",
+    *,
+    version: str = "1",
+    generation: int = 1,
+    replicas: object = 2,
+    uid: str = "u",
+    **more: object,
+) -> Json:
     metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version, "generation": generation}
     pod = {"containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]}
-    component = {"name": "w", "type": "prefill", "replicas": replicas, "podTemplate": {"spec": pod}}
+    component = {"name": "w", "type": "prefill", "replicas": replicas, "podTemplate": {"spec": pod}, **more}
     return {"metadata": metadata, "spec": {"components": [component]}}
 
 
@@ -58,8 +66,10 @@ class Scripted:
     watches: deque[Said] = attrs.field(factory=deque)
     writes: deque[Said] = attrs.field(factory=deque)
     reads: deque[Said] = attrs.field(factory=deque)
+    discovery: deque[Said] = attrs.field(factory=deque)
     asked: list[web.Request] = attrs.field(factory=list)
     patches: list[Any] = attrs.field(factory=list)
+    kinds: list[str] = attrs.field(factory=lambda: [GRAPHS, ADAPTERS])  # those that are served
     url: str = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -68,7 +78,9 @@ class Scripted:
             self.patches.append(await request.json())
             return await self._say(request, self.writes.popleft())
         if request.path.endswith(("/v1beta1", "/v1alpha1")):
-            return web.json_response({"resources": [{"name": GRAPHS}, {"name": ADAPTERS}]})
+            if self.discovery:
+                return await self._say(request, self.discovery.popleft())
+            return web.json_response({"resources": [{"name": kind} for kind in self.kinds]})
         if "watch" in request.query:
             mine = request.path.endswith(GRAPHS) and self.watches
             return await self._say(request, self.watches.popleft() if mine else Said(hold=True))

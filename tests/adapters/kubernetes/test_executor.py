@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
 from gpadapters.kubernetes.cluster import Cluster, Pace
 from gpadapters.kubernetes.executor import Write, written
 from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
@@ -77,6 +78,10 @@ class TestPatches:
             {"op": "replace", "path": "/spec/replicas", "value": 5},
         )
 
+    def test_a_component_that_got_an_adapter_meanwhile_is_not_written_in_the_deployment(self) -> None:
+        write = written(Step((change(Role.PREFILL, 2, 5),)), known(("p", "prefill", 2)), (adapter("p"),))
+        assert write == "component p of ns/a has a scaling adapter now"
+
     @pytest.mark.parametrize(
         ("authority", "found", "why"),
         [
@@ -95,10 +100,10 @@ class TestPatches:
 
 @contextlib.asynccontextmanager
 async def serving(
-    script: Scripted, folder: Path, pace: Pace
+    script: Scripted, folder: Path, pace: Pace = QUICK
 ) -> AsyncIterator[tuple[Cluster, dict[ParticipantId, Deployment]]]:
     """Observe deployment `a` of *script*, and give what was shown."""
-    script.lists.append(page(graph()))
+    script.lists = script.lists or deque([page(graph())])
     view: dict[ParticipantId, Deployment] = {}
     whole = asyncio.Event()
     async with connected(script, folder, pace) as cluster:
@@ -196,6 +201,34 @@ async def test_credentials_that_stay_refused_are_read_again_once(tmp_path: Path)
     script.writes.append(refused(401))
     assert await applied(script, tmp_path) == (Unknown("401 Because: no"), 2)
     assert len(script.patches) == 2
+
+
+def _adapted(**more: Said) -> Scripted:
+    """Serve no adapters, and a deployment that would like one."""
+    writes = deque(more.values())
+    return Scripted(lists=deque([page(graph(scalingAdapter={}))]), kinds=[GRAPHS], writes=writes)
+
+
+async def test_where_nobody_serves_adapters_the_deployment_is_written(tmp_path: Path) -> None:
+    assert await applied(_adapted(write=answer(5)), tmp_path) == (Applied(), 5)
+
+
+async def test_a_component_that_wants_an_adapter_is_not_written_from_the_moment_they_are_served(tmp_path: Path) -> None:
+    script = _adapted()
+    async with serving(script, tmp_path, attrs.evolve(QUICK, absent_s=60.0)) as (cluster, _):
+        script.kinds.append(ADAPTERS)
+        outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
+    assert outcome == Refused("component w of ns/a waits for its scaling adapter")
+    assert not script.patches
+
+
+async def test_a_component_that_wants_an_adapter_is_not_written_where_nobody_knows(tmp_path: Path) -> None:
+    script = _adapted()
+    async with serving(script, tmp_path, attrs.evolve(QUICK, absent_s=60.0)) as (cluster, _):
+        script.discovery.append(refused(503))
+        outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
+    assert outcome == Refused("whether there are scaling adapters is not known: 503 Because: no")
+    assert not script.patches
 
 
 async def test_an_answer_that_is_no_object_leaves_it_open(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def raw(obj: object) -> bytes:
     return json.dumps(obj).encode()
 
 
-def join(obj: Json, *adapters: Json, shapes: dict[str, Shape] | None = None) -> Joined:
-    return joined(read_graph(raw(obj)), [read_adapter(raw(one)) for one in adapters], shapes or {})
+def join(obj: Json, *adapters: Json, shapes: dict[str, Shape] | None = None, served: bool = True) -> Joined:
+    return joined(read_graph(raw(obj)), [read_adapter(raw(one)) for one in adapters], shapes or {}, served=served)
 
 
 def read(obj: Json, *adapters: Json) -> Deployment:
@@ -271,6 +271,38 @@ class TestAdapters:
     def test_without_an_adapter_the_deployment_is_the_authority(self) -> None:
         (pool,) = read(dgd(worker())).pools
         assert (pool.relayed, pool.authority) == (None, Authority("deployment/a", "u1"))
+
+    @pytest.mark.parametrize("kind", ["prefill", "decode"])
+    def test_a_component_whose_adapter_is_still_to_come_is_charged_and_left_to_nobody(self, kind: str) -> None:
+        deployment = read(dgd(worker(kind, scalingAdapter={}), worker("worker", name="x"), status=told(replicas=5)))
+        assert [pool.component for pool in deployment.pools] == ["x"]
+        assert (deployment.fixed_gpus, deployment.totals.charged) == (10, 16)
+        assert deployment.problems == (
+            "component w waits for its scaling adapter; it is not scaled before that is there",
+        )
+
+    def test_with_its_adapter_such_a_component_is_a_pool(self) -> None:
+        deployment = read(dgd(worker(scalingAdapter={})), dgdsa())
+        assert [pool.authority.name for pool in deployment.pools] == ["adapter/a-w"]
+        assert not deployment.problems
+
+    def test_where_nobody_serves_adapters_nobody_waits_for_one(self) -> None:
+        deployment = join(dgd(worker(scalingAdapter={})), served=False).deployment
+        assert [pool.authority.name for pool in deployment.pools] == ["deployment/a"]
+        assert not deployment.problems
+
+    def test_a_helper_waits_for_no_adapter_of_its_own(self) -> None:
+        assert not read(dgd(worker(None, scalingAdapter={}))).problems
+
+    @pytest.mark.parametrize(
+        ("adapter", "waits"),
+        [({"enabled": True}, True), ({"enabled": False}, False), ({}, False), (None, False), ("x", False)],
+    )
+    def test_services_of_v1alpha1_say_whether_they_want_one(self, adapter: object, *, waits: bool) -> None:
+        service = {"componentType": "worker", "resources": {"limits": {"gpu": "2"}}, "scalingAdapter": adapter}
+        deployment = read(alpha(w=service))
+        assert (not deployment.pools) is waits
+        assert deployment.totals.charged == 2
 
     def test_two_adapters_leave_a_component_to_nobody_and_count_the_most(self) -> None:
         deployment = read(dgd(worker()), dgdsa(), dgdsa(name="b", replicas=7))

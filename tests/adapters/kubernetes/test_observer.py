@@ -1,13 +1,16 @@
 """What the observer makes of a server that says strange things: never a view that is smaller than the truth."""
 
+import asyncio
 import json
+from collections import deque
 from contextlib import aclosing
 from pathlib import Path
 
 import attrs
 import pytest
 
-from gpadapters.kubernetes.cluster import Cluster
+from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
+from gpadapters.kubernetes.cluster import Cluster, Pace
 from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.pools import Role
 from gpcore.ports import Observation
@@ -142,6 +145,64 @@ async def test_the_periodic_list_repairs_what_the_watch_kept_to_itself(tmp_path:
     async with connected(script, tmp_path, attrs.evolve(QUICK, relist_s=0.05, grace_s=0.1)) as cluster:
         shown = [told(one) for one in await observed(cluster, 2)]
         assert shown == [("Listed", {"a": 2}), ("Seen", "a", 9)]
+
+
+async def test_a_kind_that_the_server_begins_to_serve_is_uncertain_until_it_is_listed(tmp_path: Path) -> None:
+    adapted = graph(scalingAdapter={})
+    script = Scripted(lists=deque([page(adapted)]), kinds=[GRAPHS])
+    async with connected(script, tmp_path, attrs.evolve(QUICK, absent_s=0.02)) as cluster:
+        shown: list[Observation] = []
+        async with aclosing(cluster.observer.observe()) as observing:
+            async for observation in observing:
+                shown.append(observation)
+                script.kinds = [GRAPHS, ADAPTERS]
+                if len(shown) == 3:
+                    break
+        assert [told(one) for one in shown] == [("Listed", {"a": 2}), "Stale", ("Listed", {"a": None})]
+        assert isinstance(shown[2], Listed)
+        assert [one.totals.charged for one in shown[2].deployments] == [4]
+
+
+async def test_without_graphs_nothing_is_known_of_adapters_either(tmp_path: Path) -> None:
+    """Both definitions are installed one after the other, so the absence of one says nothing before the other is."""
+    script = Scripted(kinds=[], lists=deque([page(graph())]))
+    async with connected(script, tmp_path, attrs.evolve(QUICK, absent_s=0.02)) as cluster:
+        observing = asyncio.create_task(observed(cluster, 1))
+        while cluster.observer.problem is None or len(script.asked) < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert "is Dynamo installed?" in cluster.observer.problem
+        assert not observing.done()
+        script.kinds = [GRAPHS]
+        assert [told(one) for one in await observing] == [("Listed", {"a": 2})]
+
+
+async def test_a_server_without_adapters_is_heard_of(tmp_path: Path) -> None:
+    script = Scripted(kinds=[GRAPHS], watches=deque([Said()] * 1000))
+    async with (
+        connected(script, tmp_path, attrs.evolve(QUICK, absent_s=0.02)) as cluster,
+        aclosing(cluster.observer.observe()) as observing,
+    ):
+        await anext(observing)
+        await asyncio.sleep(0.8)
+        assert cluster.observer.watch_age_s < 0.5
+
+
+@pytest.mark.parametrize(("held", "told_once"), [(True, 0), (False, 1)])
+async def test_a_namespace_that_holds_nothing_is_told_once(
+    *, held: bool, told_once: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Scripted()
+    script.lists += [page(*[graph()] * held), page(graph("b", uid="ub")), page()]
+    script.watches += [Said(b"half\n")] * 2
+    async with connected(script, tmp_path) as cluster:
+        await observed(cluster, 5)
+    lines = [one.getMessage() for one in caplog.records if "holds no deployment" in one.getMessage()]
+    assert lines == ["namespace ns does not exist or holds no deployment; is it the right one?"] * told_once
+
+
+def test_a_server_that_comes_back_is_waited_for_at_most_a_few_seconds() -> None:
+    pace = Pace()
+    assert max(pace.pause_s(tries) for tries in range(1, 100)) <= 7.5
 
 
 async def test_two_cannot_observe_at_once(tmp_path: Path) -> None:

@@ -110,6 +110,12 @@ def test_a_record_says_who_asked_for_what_and_why_it_was_decided_so() -> None:
         (Succeeded(Plan()), "success", "unchanged: a is as asked"),
         (Failed("no"), "error", "Scaling a failed: no; nothing was applied"),
         (Failed("no", PLAN.steps), "error", "Scaling a failed: no; applied before: ns/a/prefill 4 to 6"),
+        (Failed("no", (), PLAN.steps), "error", "Scaling a failed: no; perhaps applied: ns/a/prefill 4 to 6"),
+        (
+            Failed("no", PLAN.steps, PLAN.steps),
+            "error",
+            "Scaling a failed: no; applied before: ns/a/prefill 4 to 6; perhaps applied: ns/a/prefill 4 to 6",
+        ),
         (Rejected(UnknownPool(PREFILL)), "rejected", "ns/a has no pool for role 'prefill'"),
     ],
 )
