@@ -5,7 +5,7 @@ pool that cannot serve follows the order of the core, towards faster pools only;
 once for every route and not once for every request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 import attrs
@@ -29,6 +29,7 @@ from gpcore.routing import (
 from gpcore.targets import Source
 
 _LENGTHS = 65_536
+_PREFIXES = {Phase.PREFILL.value: "prefill-"}
 _MISSING_REPLICAS = {Condition.EMPTY, Condition.COLD, Condition.DRAINING, Condition.DENIED}
 
 
@@ -157,7 +158,24 @@ def targets_line(wish: Wish) -> bytes:
     return f"x-gp-targets: ttft={wish.ttft.source}, itl={wish.itl.source}\r\n".encode()
 
 
-def once(way: Way, wish: Wish) -> bytes:
+def about(
+    took: Iterable[tuple[Way, Pool | None]],
+    wish: Wish,
+    *,
+    left_out: tuple[tuple[Pool, Condition], ...],
+    attempts: int,
+) -> bytes:
+    """Return all that the answer says: which pools served, in place of which, for which targets."""
+    said = [
+        way.lines if pool is None or pool is way.order[0] else lines(_PREFIXES.get(pool.role, ""), pool, way.route)
+        for way, pool in took
+    ]
+    if left_out:
+        said.append(left_out_line(left_out))
+    return b"%b%bx-gp-attempts: %d\r\n" % (b"".join(said), targets_line(wish), attempts)
+
+
+def about_once(way: Way, wish: Wish) -> bytes:
     """Return all that the answer says where the grid's own pool served at the first attempt."""
     key = (wish.ttft.source, wish.itl.source)
     said = way.once.get(key)

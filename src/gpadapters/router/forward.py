@@ -6,17 +6,7 @@ the client has a byte; whatever happens, `_end` runs once and gives back everyth
 
 from gpadapters.router import refusals
 from gpadapters.router.asking import Wish
-from gpadapters.router.choose import (
-    Chosen,
-    Way,
-    again,
-    first_serving,
-    left_out_line,
-    lines,
-    once,
-    priority_of,
-    targets_line,
-)
+from gpadapters.router.choose import Chosen, Way, about, about_once, again, first_serving, priority_of
 from gpadapters.router.client import Client, Request
 from gpadapters.router.fleet import Condition, Connection, Endpoint, Pool
 from gpadapters.router.heads import AnswerHead
@@ -286,14 +276,11 @@ class Exchange:
         """Return what the answer says about the decision."""
         chosen, way = self._chosen, self.way
         if chosen is None and self._attempts == 1:
-            return once(way, self.wish)
-        said = way.lines if self._pool is way.order[0] or self._pool is None else lines("", self._pool, way.route)
+            return about_once(way, self.wish)
+        took = [(way, self._pool)]
         if self._prefill is not None and self._prefill_way is not None:
-            prefill, own = self._prefill.pool, self._prefill_way
-            said += own.lines if prefill is own.order[0] else lines("prefill-", prefill, own.route)
-        if chosen is not None and chosen.left_out:
-            said += left_out_line(chosen.left_out)
-        return b"%b%bx-gp-attempts: %d\r\n" % (said, targets_line(self.wish), self._attempts)
+            took.append((self._prefill_way, self._prefill.pool))
+        return about(took, self.wish, left_out=() if chosen is None else chosen.left_out, attempts=self._attempts)
 
     def _seen(self, body: bytes, now: float) -> None:
         """Count what passes."""
