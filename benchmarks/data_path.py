@@ -237,7 +237,8 @@ def _row(results: Results, name: str, case: Case) -> Sequence[object]:
     found = results[name]
     rates = [run.rate for run in found.runs[case].values()]
     cpu = [run.cpu_us for run in found.runs[case].values() if run.cpu_us is not None]
-    added = None if name == NONE else _added(results, name, case)
+    alone = case.kind == JSON and case.connections == 1  # with others there it is how long one waits for them
+    added = _added(results, name, case) if alone and name != NONE else None
     return (
         name,
         f"{statistics.median(rates):,.0f}",
