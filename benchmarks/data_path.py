@@ -80,6 +80,7 @@ CASES = tuple(
     Case(kind, connections, one_core)
     for kind in (JSON, SSE)
     for connections, one_core in ((1, False), (1, True), (64, False), (512, False))
+    if kind == JSON or not one_core
 )
 
 
@@ -141,14 +142,14 @@ def _server(port: int) -> str:
 
 @attrs.define
 class Found:
-    """What was found of one proxy: its runs by case, and its memory by kind."""
+    """What was found of one proxy: its runs by case and round, and its memory by kind."""
 
-    runs: dict[Case, list[Run]] = attrs.field(factory=dict)
+    runs: dict[Case, dict[int, Run]] = attrs.field(factory=dict)
     resident: dict[str, float] = attrs.field(factory=dict)
 
     def median(self, case: Case, what: Callable[[Run], float]) -> float:
         """Return the median of *what* over the rounds of *case*."""
-        return statistics.median(map(what, self.runs[case]))
+        return statistics.median(map(what, self.runs[case].values()))
 
 
 Results = dict[str, Found]
@@ -166,12 +167,12 @@ def measure(names: Iterable[str], cases: Sequence[Case], *, rounds: int, seconds
             _compare_answers(serving, kind)
             chosen = [case for case in cases if case.kind == kind]
             for number in range(rounds + 1):  # the first one warms up
-                for case in chosen:
+                for case in chosen if number else chosen[-1:]:
                     pin(pid, case.cpus[1])
                     for proxy in serving[number % len(serving) :] + serving[: number % len(serving)]:
                         run = _run(proxy, case, loads[proxy.name == OURS_NAMED], seconds if number else 1)
                         if run is not None and number:
-                            results[proxy.name].runs.setdefault(case, []).append(run)
+                            results[proxy.name].runs.setdefault(case, {})[number] = run
                 print(f"{kind}: round {number} of {rounds}", file=sys.stderr, flush=True)
             for proxy in serving:
                 if proxy.process is not None:
@@ -234,9 +235,10 @@ def report(results: Results, cases: Iterable[Case]) -> Iterator[tuple[str, Seque
 
 def _row(results: Results, name: str, case: Case) -> Sequence[object]:
     found = results[name]
-    rates = [run.rate for run in found.runs[case]]
-    cpu = [run.cpu_us for run in found.runs[case] if run.cpu_us is not None]
-    added = None if name == NONE else _added(results, name, case)
+    rates = [run.rate for run in found.runs[case].values()]
+    cpu = [run.cpu_us for run in found.runs[case].values() if run.cpu_us is not None]
+    alone = case.kind == JSON and case.connections == 1  # with others there it is how long one waits for them
+    added = _added(results, name, case) if alone and name != NONE else None
     return (
         name,
         f"{statistics.median(rates):,.0f}",
@@ -256,16 +258,19 @@ def _shown(value: float | None, form: str) -> str:
 
 def ratio(results: Results, name: str, other: str, case: Case) -> float | None:
     """Return the median, over the rounds, of how many times more *name* answered than *other*."""
-    if other not in results or name not in results:
-        return None
-    pairs = list(zip(results[name].runs.get(case, ()), results[other].runs.get(case, ()), strict=False))
+    pairs = _pairs(results, name, other, case)
     return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs) if pairs else None
+
+
+def _pairs(results: Results, name: str, other: str, case: Case) -> list[tuple[Run, Run]]:
+    """Return what both found in each round of which both have something."""
+    ours, theirs = (results.get(one, Found()).runs.get(case, {}) for one in (name, other))
+    return [(run, theirs[number]) for number, run in ours.items() if number in theirs]
 
 
 def _added(results: Results, name: str, case: Case) -> float | None:
     """Return the median of what a proxy adds to the median latency without one, each within its round."""
-    direct = results.get(NONE, Found()).runs.get(case, ())
-    pairs = list(zip(results[name].runs.get(case, ()), direct, strict=False)) if name in results else []
+    pairs = _pairs(results, name, NONE, case)
     return statistics.median(run.p50_us - without.p50_us for run, without in pairs) if pairs else None
 
 
@@ -274,7 +279,7 @@ def judge(results: Results, cases: Iterable[Case]) -> Iterator[tuple[str, bool, 
     for case in cases:
         if case.kind == JSON and case.connections == 64:
             yield from _more(results, case, dict.fromkeys(RIVALS, 1.0))
-        if case.kind == SSE and not case.one_core:
+        if case.kind == SSE:
             yield from _more(results, case, {VLLM: 1.0, SGLANG: 1.0, ENVOY: 0.6})
         if case.kind == JSON and case.connections == 1:
             added = {name: _added(results, name, case) for name in (OURS, *RIVALS)}
@@ -297,10 +302,15 @@ def _more(results: Results, case: Case, bounds: Mapping[str, float]) -> Iterator
             yield f"{case.name}: {claim}", found >= bound, f"{found:.2f}"
 
 
-_PAGE = """# The data path beside other proxies
+_PAGE = """---
+orphan: true
+---
 
-One run of `nox -s bench -- data_path` on a machine of 2 cores that others used too, so trust the ratios. The ratios are
-medians within rounds, the other numbers medians over {rounds} rounds of {seconds} s each.
+# The data path beside other proxies
+
+One run of `nox -s bench -- data_path` on a machine of 2 cores that others used heavily at the same time: trust the
+ratios and the CPU time of an answer, not the rates. Ratios are medians within rounds, everything else medians over
+{rounds} rounds of {seconds} s each. `--write` makes this page.
 
 {about}
 """

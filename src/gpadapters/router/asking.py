@@ -60,6 +60,8 @@ class Defaults(NamedTuple):
         return Wish(target(default=self.ttft_ms), target(default=self.itl_ms))
 
 
+_NO_TARGETS = _Targets()
+_NO_EXTENSION = _Extension()
 _decode = msgspec.json.Decoder(Ask).decode
 
 
@@ -76,13 +78,11 @@ def read(body: bytes) -> Ask | Refusal:
     return ask
 
 
-def wish(ask: Ask, ttft: bytes | None, tpot: bytes | None, *, defaults: Defaults, plain: Wish) -> Wish:
-    """Return what *ask* and the two headers ask for; *plain* where they say nothing."""
-    if ttft is None and tpot is None and ask.nvext is None and ask.extra_args is None:
-        return plain
-    extension = ask.nvext or _Extension()
-    router = extension.router or _Targets()
-    legacy = extension.extra_args or ask.extra_args or _Targets()
+def wish(ask: Ask, ttft: bytes | None, tpot: bytes | None, *, defaults: Defaults) -> Wish:
+    """Return what *ask* and the two headers ask for."""
+    extension = ask.nvext or _NO_EXTENSION
+    router = extension.router or _NO_TARGETS
+    legacy = extension.extra_args or ask.extra_args or _NO_TARGETS
     return Wish(
         target(header=_text(ttft), nvext=router.ttft_target, extra_args=legacy.ttft_target, default=defaults.ttft_ms),
         target(header=_text(tpot), nvext=router.itl_target, extra_args=legacy.itl_target, default=defaults.itl_ms),

@@ -5,7 +5,7 @@ pool that cannot serve follows the order of the core, towards faster pools only;
 once for every route and not once for every request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 import attrs
@@ -26,7 +26,10 @@ from gpcore.routing import (
     Selection,
     Unroutable,
 )
+from gpcore.targets import Source
 
+_LENGTHS = 65_536
+_PREFIXES = {Phase.PREFILL.value: "prefill-"}
 _MISSING_REPLICAS = {Condition.EMPTY, Condition.COLD, Condition.DRAINING, Condition.DENIED}
 
 
@@ -40,8 +43,8 @@ class Way:
     """Where a request may be tried again, when its own pool failed it."""
     lines: bytes
     """What the answer says when the grid's own pool served."""
-    once: bytes = b""
-    """The same with everything else that it says, where it took one attempt and the request named no target."""
+    once: dict[tuple[Source, Source], bytes] = attrs.field(factory=dict)
+    """The same with everything else that it says where it took one attempt, by where the targets came from."""
 
 
 @attrs.frozen
@@ -60,6 +63,7 @@ class Ways:
         self.table = table
         self._pools = pools
         self._ways: dict[int, Way] = {}
+        self._plain: dict[int, Way] = {}
         match table:
             case Disaggregated(prefill, decode):
                 self.prefill: Selection | None = prefill
@@ -82,6 +86,16 @@ class Ways:
         serving = self.serving
         routed = serving.route(RouteRequest(serving.phase, length, wish.ttft.value, wish.itl.value, wish.priority))
         return self._ways.get(id(routed)) or self._way(routed, "")
+
+    def for_plain(self, wish: Wish, length: int) -> Way | Refusal:
+        """Return the same as `for_serving`, for the one *wish* that most requests have: only *length* differs."""
+        way = self._plain.get(length)
+        if way is not None:
+            return way
+        found = self.for_serving(wish, length)
+        if isinstance(found, Way) and len(self._plain) < _LENGTHS:
+            self._plain[length] = found
+        return found
 
     def _way(self, routed: Routed, prefix: str) -> Way | Refusal:
         way = self._ways.get(id(routed))
@@ -142,6 +156,32 @@ def again(way: Way, pool: Pool, tried: list[Endpoint], *, now: float) -> Endpoin
 def targets_line(wish: Wish) -> bytes:
     """Return what the answer says about where the targets came from."""
     return f"x-gp-targets: ttft={wish.ttft.source}, itl={wish.itl.source}\r\n".encode()
+
+
+def about(
+    took: Iterable[tuple[Way, Pool | None]],
+    wish: Wish,
+    *,
+    left_out: tuple[tuple[Pool, Condition], ...],
+    attempts: int,
+) -> bytes:
+    """Return all that the answer says: which pools served, in place of which, for which targets."""
+    said = [
+        way.lines if pool is None or pool is way.order[0] else lines(_PREFIXES.get(pool.role, ""), pool, way.route)
+        for way, pool in took
+    ]
+    if left_out:
+        said.append(left_out_line(left_out))
+    return b"%b%bx-gp-attempts: %d\r\n" % (b"".join(said), targets_line(wish), attempts)
+
+
+def about_once(way: Way, wish: Wish) -> bytes:
+    """Return all that the answer says where the grid's own pool served at the first attempt."""
+    key = (wish.ttft.source, wish.itl.source)
+    said = way.once.get(key)
+    if said is None:
+        way.once[key] = said = b"%b%bx-gp-attempts: 1\r\n" % (way.lines, targets_line(wish))
+    return said
 
 
 def priority_of(wish: Wish) -> int:

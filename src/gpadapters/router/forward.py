@@ -6,7 +6,7 @@ the client has a byte; whatever happens, `_end` runs once and gives back everyth
 
 from gpadapters.router import refusals
 from gpadapters.router.asking import Wish
-from gpadapters.router.choose import Chosen, Way, again, first_serving, left_out_line, lines, priority_of, targets_line
+from gpadapters.router.choose import Chosen, Way, about, about_once, again, first_serving, priority_of
 from gpadapters.router.client import Client, Request
 from gpadapters.router.fleet import Condition, Connection, Endpoint, Pool
 from gpadapters.router.heads import AnswerHead
@@ -187,7 +187,7 @@ class Exchange:
     def whole(self, head: AnswerHead, body: bytes) -> None:
         """Pass on a good answer that came in one read, as most do that are no streams: `received` in few steps."""
         pool, endpoint, client = self._pool, self._endpoint, self._client
-        if self._done or pool is None or endpoint is None or self._prefill is not None:
+        if self._done or pool is None or endpoint is None:
             self.received(head, body, complete=True, status=200)
             return
         router = self._router
@@ -195,17 +195,23 @@ class Exchange:
         self._done = True
         self._upstream = None
         measures = pool.measures
-        measures.ttft.observe(router.clock() - self._began)
+        took = router.clock() - self._began
+        measures.ttft.observe(took)
         measures.requests += 1
         measures.outcomes["ok"] += 1
         endpoint.end()
         endpoint.succeeded()
         pool.in_flight -= 1
+        tokens = usage(body)
+        if self._prefill is not None:
+            self._prefill.pool.measures.ttft.observe(took)
+            self._release_prefill()
+            self._count_prefill(self._prefill.pool, tokens[0])
         close = request.close or router.closing
         ending = b"connection: close\r\n" if close else b""
         parts = (_OK, head.lines, self._about(), ending, b"content-length: %d\r\n\r\n" % head.length, body)
         client.send(b"".join(parts))
-        router.learn(request, self.way, self.wish, pool=pool, tokens=usage(body))
+        router.learn(request, self.way, self.wish, pool=pool, tokens=tokens)
         router.held_bytes -= len(request.body)
         if router.tells:
             router.tell(request, self.way, f"200 from {endpoint.address}, attempt {self._attempts}")
@@ -269,21 +275,12 @@ class Exchange:
     def _about(self) -> bytes:
         """Return what the answer says about the decision."""
         chosen, way = self._chosen, self.way
-        plain = self._router.plain_wish
-        if chosen is None and self._attempts == 1 and self.wish is plain:
-            return way.once or self._remember_once(way, plain)
-        said = way.lines if self._pool is way.order[0] or self._pool is None else lines("", self._pool, way.route)
+        if chosen is None and self._attempts == 1:
+            return about_once(way, self.wish)
+        took = [(way, self._pool)]
         if self._prefill is not None and self._prefill_way is not None:
-            said += lines("prefill-", self._prefill.pool, self._prefill_way.route)
-        if chosen is not None and chosen.left_out:
-            said += left_out_line(chosen.left_out)
-        return b"%b%bx-gp-attempts: %d\r\n" % (said, targets_line(self.wish), self._attempts)
-
-    @staticmethod
-    def _remember_once(way: Way, plain: Wish) -> bytes:
-        """Return what nearly every answer says that took *way*."""
-        way.once = way.lines + targets_line(plain) + b"x-gp-attempts: 1\r\n"
-        return way.once
+            took.append((self._prefill_way, self._prefill.pool))
+        return about(took, self.wish, left_out=() if chosen is None else chosen.left_out, attempts=self._attempts)
 
     def _seen(self, body: bytes, now: float) -> None:
         """Count what passes."""
@@ -450,12 +447,16 @@ class Exchange:
         """Count the tokens, and learn from what the engine said."""
         tokens = self._tap.tokens() if self._tap is not None else usage(self._tail)
         if self._prefill is not None:
-            measures = self._prefill.pool.measures
-            measures.requests += 1
-            measures.outcomes["ok"] += 1
-            measures.input_tokens.observe(self.request.length if tokens[0] is None else tokens[0])
+            self._count_prefill(self._prefill.pool, tokens[0])
         if self._pool is not None:
             self._router.learn(self.request, self.way, self.wish, pool=self._pool, tokens=tokens)
+
+    def _count_prefill(self, pool: Pool, prompt: int | None) -> None:
+        """Count what the other pool did."""
+        measures = pool.measures
+        measures.requests += 1
+        measures.outcomes["ok"] += 1
+        measures.input_tokens.observe(self.request.length if prompt is None else prompt)
 
     def _count(self, outcome: str) -> None:
         """Count how it ended."""

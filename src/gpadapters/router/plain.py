@@ -27,6 +27,8 @@ _DIGITS = re.compile(rb"[0-9]{1,9}")
 _REMEMBERED = 8192
 _SHORT = 512
 
+_TTFT = b"x-slo-ttft-ms"
+_TARGETS = frozenset({_TTFT, b"x-slo-tpot-ms"})
 _PASS, _HOST, _JSON, _ODD = range(4)
 _LENGTHS = 4
 """A number from here on is a Content-Length, this much too large."""
@@ -44,16 +46,26 @@ class PlainRequest(NamedTuple):
     body: bytes
 
 
+class _Said(NamedTuple):
+    """A target that a header names."""
+
+    ttft: bool
+    value: bytes
+
+
+_Meaning = bytes | int | _Said
+
+
 class _Lines:
-    """Remember what lines mean: bytes to pass on, or a number; bounded, and begun anew when full."""
+    """Remember what lines mean: bytes to pass on, a number, or a target; bounded, and begun anew when full."""
 
     __slots__ = ("_request", "known")
 
     def __init__(self, *, request: bool) -> None:
-        self.known: dict[bytes, bytes | int] = {}
+        self.known: dict[bytes, _Meaning] = {}
         self._request = request
 
-    def learn(self, line: bytes) -> bytes | int:
+    def learn(self, line: bytes) -> _Meaning:
         """Judge *line*."""
         match = _LINE.fullmatch(line) if len(line) <= _SHORT else None
         if match is None:
@@ -64,7 +76,7 @@ class _Lines:
         self.known[line] = what
         return what
 
-    def _meaning(self, name: bytes, value: bytes) -> bytes | int:
+    def _meaning(self, name: bytes, value: bytes) -> _Meaning:
         if name == b"content-length":
             return int(value) + _LENGTHS if _DIGITS.fullmatch(value) else _ODD
         if name == b"content-type":
@@ -72,10 +84,15 @@ class _Lines:
         if name == b"connection" and value.lower() == b"keep-alive":
             return _PASS
         if name in (_REQUEST_MEANINGS if self._request else _ANSWER_MEANINGS):
-            return _HOST if name == b"host" else _ODD
+            return self._of_request(name, value)
         if name in DROPPED or name.startswith(OURS) or (self._request and name in UNREADABLE):
             return _PASS
         return b"%b: %b\r\n" % (name, value)
+
+    def _of_request(self, name: bytes, value: bytes) -> _Meaning:
+        if name in _TARGETS:
+            return _Said(name == _TTFT, value)
+        return _HOST if name == b"host" else _ODD
 
     def _content(self, value: bytes) -> bytes | int:
         if self._request:
@@ -98,6 +115,7 @@ def plain_request(data: bytes, limits: Limits) -> PlainRequest | None:
         return None
     known = _REQUESTS.known
     kept: list[bytes] = []
+    said: list[_Said] = []
     hosts, length = 0, -1
     for line in lines:
         what = known.get(line)
@@ -105,6 +123,8 @@ def plain_request(data: bytes, limits: Limits) -> PlainRequest | None:
             what = _REQUESTS.learn(line)
         if what.__class__ is bytes:
             kept.append(what)  # the line above says what it is, in a way that costs less
+        elif what.__class__ is _Said:
+            said.append(what)
         elif what >= _LENGTHS and length < 0:  # type: ignore[operator] # as above
             length = what - _LENGTHS  # type: ignore[operator] # as above
         elif what == _HOST:
@@ -113,12 +133,21 @@ def plain_request(data: bytes, limits: Limits) -> PlainRequest | None:
             return None
     if hosts != 1 or length != len(body):
         return None
-    head = RequestHead()
-    head.lines = b"".join(kept)
-    return PlainRequest(target, head, body)
+    return PlainRequest(target, _head(kept, said), body)
 
 
 _HARMLESS = frozenset({_PASS, _JSON})
+
+
+def _head(kept: list[bytes], said: list[_Said]) -> RequestHead:
+    head = RequestHead()
+    head.lines = b"".join(kept)
+    for one in said:
+        if one.ttft:
+            head.ttft = one.value
+        else:
+            head.tpot = one.value
+    return head
 
 
 def plain_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:

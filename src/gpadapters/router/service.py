@@ -149,7 +149,8 @@ class Router:
             return ask
         plain = self.plain_wish
         head = request.head
-        wanted = wished(ask, head.ttft, head.tpot, defaults=self._defaults, plain=plain)
+        quiet = head.ttft is None and head.tpot is None and ask.nvext is None and ask.extra_args is None
+        wanted = plain if quiet else wished(ask, head.ttft, head.tpot, defaults=self._defaults)
         size = len(request.body)
         length = None if self._counter is None else self._counter(request.body)
         if length is None:
@@ -160,7 +161,9 @@ class Router:
         prefill = None if ways.prefill is None else ways.for_prefill(wanted, length)
         if isinstance(prefill, Refusal):
             return prefill
-        way = ways.for_serving(wanted, self._context(request) if self.settings.half_output else length)
+        if self.settings.half_output:
+            length = self._context(request)
+        way = ways.for_plain(plain, length) if quiet else ways.for_serving(wanted, length)
         if isinstance(way, Refusal):
             return way
         self.budget.request()
@@ -183,7 +186,7 @@ class Router:
         ask = read(request.body)
         if isinstance(ask, Refusal):
             return ask
-        if ask.model not in self.models and self.models:
+        if self.models and ask.model not in self.models:
             return refusals.unknown_model(ask.model)
         request.model = ask.model
         return ask
@@ -258,7 +261,8 @@ class Router:
         self._taught[request.model, request.target] = (len(request.body), prompt)
         if self.settings.half_output:
             return  # where it should have gone depends on what nobody knew
-        exact = self.ways.for_serving(wish, prompt)
+        ways = self.ways
+        exact = ways.for_plain(wish, prompt) if wish is self.plain_wish else ways.for_serving(wish, prompt)
         if isinstance(exact, Way) and exact.order[0] is not way.order[0]:
             measures.misroutes += 1
 
@@ -344,7 +348,7 @@ class Router:
         endpoint = connection.endpoint
         if endpoint.removed or self.closing or len(endpoint.idle) >= self.settings.limits.idle_per_endpoint:
             connection.drop()
-        elif connection.open:
+        else:  # one that is closing already is not taken from there
             connection.reused = True
             connection.idle_since = self.tick
             endpoint.idle.append(connection)

@@ -12,6 +12,11 @@ _END = b"[DONE]"
 _USAGE = b'"usage"'
 _PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
 _COMPLETION = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+_USUAL = re.compile(
+    rb'"usage"\s*:\s*\{\s*"prompt_tokens"\s*:\s*(\d{1,9})\s*,'
+    rb'\s*(?:"total_tokens"\s*:\s*\d+\s*,\s*)?"completion_tokens"\s*:\s*(\d{1,9})'
+)
+"""The order in which all known engines write it."""
 _SPAN = 1024
 _KEPT = 1536
 
@@ -50,5 +55,8 @@ def usage(data: bytes) -> tuple[int | None, int | None]:
     at = data.rfind(_USAGE)
     if at < 0:
         return None, None
+    usual = _USUAL.match(data, at)
+    if usual is not None:
+        return int(usual[1]), int(usual[2])
     prompt, completion = _PROMPT.search(data, at, at + _SPAN), _COMPLETION.search(data, at, at + _SPAN)
     return int(prompt[1]) if prompt else None, int(completion[1]) if completion else None

@@ -46,6 +46,7 @@ class Upstream(asyncio.BufferedProtocol):
         "_head",
         "_head_bytes",
         "_headers",
+        "_held",
         "_lasting",
         "_parser",
         "_router",
@@ -68,6 +69,7 @@ class Upstream(asyncio.BufferedProtocol):
         self._complete = False
         self._extra = False
         self._lasting = False
+        self._held = False
         self.endpoint = endpoint
         self.exchange: Asker | None = None
         self.reused = False
@@ -95,12 +97,14 @@ class Upstream(asyncio.BufferedProtocol):
 
     def hold(self) -> None:
         """Read no more for now."""
-        if self.transport is not None and self.transport.is_reading():
+        if self.transport is not None and not self._held:
+            self._held = True
             self.transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
-        if self.transport is not None and not self.transport.is_reading():
+        if self.transport is not None and self._held:
+            self._held = False
             self.transport.resume_reading()
 
     # What the loop calls.
@@ -138,7 +142,8 @@ class Upstream(asyncio.BufferedProtocol):
             if plain is not None:
                 self.exchange = None
                 exchange.whole(*plain)
-                self.go_on()
+                if self._held:
+                    self.go_on()
                 self._router.keep(self)
                 return
         try:

@@ -173,7 +173,7 @@ def test_any_targets_give_a_pool_or_a_refusal(
     ask = read(json.dumps({"model": "m", "nvext": extension}).encode())
     if isinstance(ask, Refusal):
         return
-    wanted = wish(ask, header, None, defaults=Defaults(), plain=Defaults().wish())
+    wanted = wish(ask, header, None, defaults=Defaults())
     way = _ways({"fast": _pool(name="fast"), "slow": _pool(name="slow")}).for_serving(wanted, 10)
     assert isinstance(way, Refusal) or way.order[0].name in {"fast", "slow"}
 
