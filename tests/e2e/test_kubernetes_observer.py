@@ -249,6 +249,7 @@ class TestNumbers:
             cluster.client.delete(graphs(namespace, "model-0500"))
             await follower.until(lambda: "model-0500" not in follower.view)
             assert follower.kinds == ["Listed", "Seen", "Gone"]
+        cluster.client.delete(graphs(namespace))  # the next test's operator would give each of them a status first
 
     async def test_lists_of_many_pages_and_at_every_moment_agree_with_the_watch(
         self, cluster: ApiServer, namespace: str, tmp_path: Path

@@ -105,9 +105,10 @@ def meddle(client: Client, namespace: str) -> None:
 
 
 @pytest.fixture
-def fleet_of_a_thousand(client: Client, namespace: str) -> str:
+def fleet_of_a_thousand(client: Client, namespace: str) -> Iterator[str]:
     create_all(client, [disaggregated(name_of(number)) for number in range(COUNT)], namespace=namespace)
-    return namespace
+    yield namespace
+    client.delete(graphs(namespace))  # the next test's operator would give each of them a status first
 
 
 @pytest.fixture
