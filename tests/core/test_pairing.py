@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from gpcore.budgets import Budget
 from gpcore.decisions import Approved, FloorBreach
-from gpcore.intents import ACQUIRE, RELEASE, Intent, Intents
+from gpcore.intents import ACQUIRE, RELEASE, Candidate, Intent, Intents
 from gpcore.pairing import EXACT_CELLS, Amount, Gap, Market
 from gpcore.policy import decide
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
 from gpcore.requests import Claimed, ScaleRequest, Target
 from gpcore.testing.laws import LAWS, Trial
 from gpcore.testing.strategies import Scenario, budgets
-from tests.core.words import fleet, key, scene, wishes
+from tests.core.words import fleet, key, scene, short, wishes
 
 HOME = ParticipantId("ns", "home")
 SMALL = st.integers(0, 12)
@@ -153,3 +153,34 @@ def test_of_very_many_pools_on_their_way_the_youngest_are_not_asked() -> None:
     case = scene("a/prefill 4x1", *(f"{name} 4x1" for name in names), wish=[f"{name} 3" for name in names], ceiling=88)
     case = attrs.evolve(case, pools=(case.pools[0], *(attrs.evolve(pool, present=6) for pool in case.pools[1:])))
     assert case.plan("a/prefill 6") == {"a/prefill": 6, "p00/prefill": 3}
+
+
+def market(*others: str, own: str, wish: list[str]) -> Market:
+    """Return the market for a request for a/prefill, with *own* another pool of its participant."""
+    snapshot = fleet("a/prefill 0x1", own, *others)
+    home = snapshot.deployment(key("a/prefill").participant)
+    assert home is not None
+    asked = frozenset({key("a/prefill")})
+    return Market.of(Intents.of(wishes(*wish), snapshot), snapshot, home=home, asked=asked, way=RELEASE)
+
+
+def shared(shares: dict[Candidate, int]) -> dict[str, int]:
+    return {short(candidate.pool): replicas for candidate, replicas in shares.items()}
+
+
+def test_the_own_participant_steps_back_where_another_size_is_demanded() -> None:
+    found = market("b/decode 4x2", own="a/decode 3x1", wish=["b/decode 0", "a/decode 0"]).share(Amount(3, demand=2))
+    assert shared(found) == {"a/decode": 1, "b/decode": 1}
+
+
+def test_a_demand_that_the_own_participant_meets_is_not_asked_of_others() -> None:
+    several = market(
+        "b/decode 1x2", "c/decode 1x2", own="a/decode 2x3", wish=["b/decode 0", "c/decode 0", "a/decode 1"]
+    ).share(Amount(7, demand=3))
+    assert shared(several) == {"a/decode": 1, "b/decode": 1, "c/decode": 1}
+
+
+@pytest.mark.parametrize("units", [{3: 1, 4: 2}, {4: 2, 3: 1}])
+def test_a_demand_is_met_by_any_size_that_is_large_enough(units: dict[int, int]) -> None:
+    assert Market(units=units)._includes(8, 3)  # noqa: SLF001 - in any order of the sizes
+    assert not Market(units=units)._includes(5, 3)  # noqa: SLF001
