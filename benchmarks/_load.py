@@ -13,7 +13,8 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks._proxies import HOST, PATH, MissingError
+from benchmarks._environment import MissingError
+from benchmarks._proxies import HOST, PATH
 
 _SCRIPT = """
 wrk.method = "POST"

@@ -15,20 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks._environment import Environment, MissingError
+
 VERSION = "1.4.2"
-_ROOT = Path(__file__).resolve().parents[1]
-_FOLDER = _ROOT / ".nox" / f"ai-dynamo-{VERSION}"
-_MADE = _FOLDER / "made"
+_ENVIRONMENT = Environment(f"ai-dynamo-{VERSION}", f"ai-dynamo {VERSION}")
 _ITSELF = (f"ai-dynamo=={VERSION}", f"ai-dynamo-runtime=={VERSION}")
 # What its global planner imports. Its own list also has the inference engines' tools.
 _REQUIREMENTS = (
     *("aiohttp<4", "kubernetes>=32.0.1,<33", "msgspec", "pandas", "plotly", "prometheus-client<1", "pydantic<=2.13"),
     *("pyzmq", "redis", "scikit-learn", "scipy", "tqdm", "transformers", "typing-extensions", "uvloop", "zstandard"),
 )
-
-
-class MissingError(Exception):
-    """The peer is not there; the message says why."""
 
 
 class Peer:
@@ -54,9 +50,9 @@ class Peer:
 @contextlib.contextmanager
 def running(script: str, *arguments: str) -> Iterator[Peer]:
     """Run *script*, a file beside this one, in the peer's environment."""
-    if not _MADE.exists():
+    if not _ENVIRONMENT.made.exists():
         raise MissingError(f"no environment for ai-dynamo {VERSION}; `python -m benchmarks._peer` makes it")
-    command = [str(_FOLDER / "bin" / "python"), str(Path(__file__).with_name(script)), *arguments]
+    command = [str(_ENVIRONMENT.programs / "python"), str(Path(__file__).with_name(script)), *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Peer(process)
@@ -66,20 +62,7 @@ def running(script: str, *arguments: str) -> Iterator[Peer]:
 
 def make() -> None:
     """Make the environment with the interpreter that runs us, so that it is the same on both sides."""
-    if _MADE.exists():
-        return
-    print(f"making an environment for ai-dynamo {VERSION} in {_FOLDER.relative_to(_ROOT)}", file=sys.stderr)
-    _call(sys.executable, "-m", "venv", "--clear", str(_FOLDER))
-    install = (str(_FOLDER / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    _call(*install, "--no-deps", *_ITSELF)
-    _call(*install, *_REQUIREMENTS)
-    _MADE.touch()  # last, so that an interrupted installation is not taken for a good one
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise MissingError(f"`{' '.join(command[1:])}` failed: {done.stderr.strip()[-300:]}")
+    _ENVIRONMENT.make(("--no-deps", *_ITSELF), _REQUIREMENTS)
 
 
 def main() -> None:

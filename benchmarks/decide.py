@@ -28,6 +28,7 @@ from typing import Any
 import attrs
 
 from benchmarks import _peer
+from benchmarks._environment import MissingError
 from benchmarks._report import Times, shown, table, verdict
 from gpcore.budgets import Budget
 from gpcore.control import Rules, State, step
@@ -320,7 +321,7 @@ def main() -> None:
         if not options.no_peer:
             try:
                 peer = stack.enter_context(_peer.running("_peer_decide.py"))
-            except _peer.MissingError as missing:
+            except MissingError as missing:
                 print(f"without ai-dynamo {_peer.VERSION}: {missing}", file=sys.stderr)
         results = measure(options.sizes, peer)
     report(results)

@@ -23,6 +23,7 @@ import attrs
 import numpy as np
 
 from benchmarks import _peer
+from benchmarks._environment import MissingError
 from benchmarks._report import Times, shown, table, verdict
 from gpcore.routing import Phase, Route, RouteRequest, RoutingTable, route, route_batch
 from gpcore.wire import routing_config
@@ -218,7 +219,7 @@ def main() -> None:
         if not options.no_peer:
             try:
                 peer = stack.enter_context(_peer.running("_peer_route.py"))
-            except _peer.MissingError as missing:
+            except MissingError as missing:
                 print(f"without ai-dynamo {_peer.VERSION}: {missing}", file=sys.stderr)
         results = measure(peer)
     routed, copied = batch()
