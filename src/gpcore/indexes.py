@@ -90,6 +90,16 @@ class Index(Generic[K, V]):
         """Return this index without *key*, which need not be there."""
         return self.replaced({key: None}) if key in self else self
 
+    def changed(self, before: "Index[K, V]") -> set[K]:
+        """Return the keys that lead elsewhere than in *before*, or nowhere any more, or only now somewhere.
+
+        It costs little where one is a late successor of the other.
+        """
+        others = before._parts  # noqa: SLF001 - of its own kind
+        pairs = [(one, other) for one, other in zip(self._parts, others, strict=True) if one is not other]
+        found = [(key, one.get(key), other.get(key)) for one, other in pairs for key in one.keys() | other.keys()]
+        return {key for key, mine, its in found if mine is not its and mine != its}
+
     def replaced(self, changes: Mapping[K, V | None]) -> "Index[K, V]":
         """Return this index with each key of *changes* leading to its value, or nowhere (None)."""
         parts, size = self._parts.copy(), self._size

@@ -36,6 +36,15 @@ def test_several_changes_at_once_are_those_changes_one_by_one(
     assert dict(index.items()) == items
 
 
+@given(items=ITEMS, changes=CHANGES)
+def test_what_changed_is_told_and_nothing_else(items: dict[int, int], changes: dict[int, int | None]) -> None:
+    before = Index(items.items())
+    after = before.replaced(changes)
+    differing = {key for key, value in changes.items() if items.get(key) != value}
+    assert after.changed(before) == before.changed(after) == differing
+    assert Index(after.items()).changed(before) == differing
+
+
 @given(items=ITEMS, key=KEYS)
 def test_what_is_asked_is_answered_as_by_a_dict(items: dict[int, int], key: int) -> None:
     index = Index(items.items())
