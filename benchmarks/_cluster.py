@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from tests.cluster import (
+    Access,
     ApiServer,
     OperatorProcess,
     Options,
@@ -166,10 +167,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def planner(server: ApiServer, namespace: str) -> Iterator[Process]:
-    """Run `gpctl planner` on *namespace* with a budget, and give it when it is ready."""
+def planner(server: ApiServer, namespace: str, *, access: Access | None = None) -> Iterator[Process]:
+    """Run `gpctl planner` on *namespace* with a budget, and give it when it is ready; *access* None: the admin's."""
     log = server.folder / f"planner-{namespace}.log"
-    process = Leashed("planner", planner_command(server, namespace), log=log)
+    log.unlink(missing_ok=True)  # what one before it has said
+    process = Leashed("planner", planner_command(server, namespace, access=access), log=log)
     process.start()
     try:
         found = eventually(lambda: re.search(r"ready.* (http://[^\s\"]+)", process.tail(100)), within_s=READY_WITHIN_S)
@@ -181,9 +183,11 @@ def planner(server: ApiServer, namespace: str) -> Iterator[Process]:
         process.kill()
 
 
-def planner_command(server: ApiServer, namespace: str, *, listen: str = "127.0.0.1:0") -> Sequence[str]:
-    """Return the command of a planner of *namespace* whose budget is on."""
-    kubeconfig = server.admin.write_kubeconfig(server.folder / "planner.json")
+def planner_command(
+    server: ApiServer, namespace: str, *, listen: str = "127.0.0.1:0", access: Access | None = None
+) -> Sequence[str]:
+    """Return the command of a planner of *namespace* whose budget is on; *access* None: the admin's."""
+    kubeconfig = (access or server.admin).write_kubeconfig(server.folder / f"planner-{namespace}.json")
     where = ("--kubeconfig", str(kubeconfig), "--kubernetes-namespaces", namespace, "--listen", listen)
     budget = ("--min-total-gpus", "1", "--max-total-gpus", str(_FAR))
     return (sys.executable, "-m", "gpadapters.cli", "planner", *where, *budget)
