@@ -10,22 +10,34 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 import attrs
 
 from gpcore.control import Rules, State, Transition, preview, step
 from gpcore.decisions import Decision, Rejected
+from gpcore.errors import PortError
 from gpcore.events import (
     Apply,
     Decided,
     Effect,
     Event,
     Failed,
+    HandedOver,
+    LeaseChanged,
+    LedgerLoaded,
+    LedgerMoved,
+    LedgerSaved,
+    LedgerUnread,
+    LedgerUnsaved,
     Listed,
+    Load,
+    Mark,
+    Marked,
     Outcome,
     Reply,
+    Save,
     Stale,
     StepApplied,
     StepRefused,
@@ -33,13 +45,26 @@ from gpcore.events import (
     Submitted,
     Ticked,
 )
-from gpcore.operations import Operation
+from gpcore.fences import Mint
+from gpcore.plans import Step
 from gpcore.policy import resolve
 from gpcore.pools import PoolKey, Snapshot
-from gpcore.ports import Applied, Executor, Observer, Readiness, Refused, Submission, TurnedAway, Unknown
+from gpcore.ports import (
+    Absent,
+    Applied,
+    Conflicted,
+    Executor,
+    LedgerStore,
+    Observer,
+    Readiness,
+    Refused,
+    Saved,
+    Submission,
+    TurnedAway,
+    Unknown,
+)
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
-from gpcore.wire import outcome_message
 
 T = TypeVar("T")
 
@@ -51,7 +76,12 @@ MAX_PENDING = 1_024
 REMEMBERED = 1_000
 """How many decisions, and how many ended operations, are remembered."""
 
+MAX_WRITES = 64
+"""The most writes to the cluster that are under way at once; the others wait their turn."""
+
 TICK_S = 1.0
+_SEED_BYTES = 16
+
 RETRY_S = (0.25, 30.0)
 """The first and the longest pause before the cluster is observed again after a failure."""
 
@@ -71,31 +101,43 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+@attrs.frozen
+class World:
+    """What a planner works on: a cluster that it observes and writes to, and the *ledger* of what it promises there."""
+
+    observer: Observer
+    executor: Executor
+    ledger: LedgerStore
+
+
 def mint() -> str:
     """Return a new short id, unique for all practical purposes."""
     return f"d-{secrets.token_hex(6)}"
 
 
 class Planner:
-    """Decide requests on what *observer* shows, and carry the decisions out through *executor*.
+    """Decide requests on what is observed of *world*, and carry the decisions out in it.
 
+    It leads from the start unless *elected*; then `LeaseChanged` says when.
     Runs inside `async with planner.running()`; implements `gpcore.ports.Planning`.
     """
 
     def __init__(
         self,
         rules: Rules,
-        observer: Observer,
-        executor: Executor,
+        world: World,
         *,
+        elected: bool = False,
         clock: Clock | None = None,
         ids: Callable[[], str] = mint,
         listeners: Iterable[Listener] = (),
         brain: Brain = step,
     ) -> None:
-        self._state = State(rules)
-        self._observer = observer
-        self._executor = executor
+        self._state = State(rules, mint=Mint(secrets.token_hex(_SEED_BYTES)))
+        self._observer = world.observer
+        self._executor = world.executor
+        self._ledger = world.ledger
+        self._elected = elected
         self._clock = clock or Clock()
         self._ids = ids
         self._listeners = tuple(listeners)
@@ -105,7 +147,9 @@ class Planner:
         self._closed = False
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._watching: set[_Watch] = set()
-        self._applying: set[asyncio.Task[None]] = set()
+        self._performing: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Semaphore(MAX_WRITES)
+        self._loading = False
         self._decisions: dict[str, DecisionRecord] = {}
         self._under_way: dict[str, OperationRecord] = {}
         self._ended: dict[str, OperationRecord] = {}
@@ -172,15 +216,17 @@ class Planner:
         What an operation has not begun when the time is up is left: the next planner finds the cluster as it is.
         """
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
+        self.dispatch(LedgerUnread("it has not been read yet") if self._elected else LeaseChanged(leading=True))
+        self._begin(self._load())
         try:
             yield self
         finally:
             self._closed = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
-                    while self._applying:
-                        await asyncio.wait(self._applying)
-            left = [*tasks, *self._applying]
+                    while self._performing:
+                        await asyncio.wait(self._performing)
+            left = [*tasks, *self._performing]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -222,9 +268,15 @@ class Planner:
             case Decided():
                 self._record(effect)
             case Apply():
-                task = asyncio.create_task(self._apply(effect))
-                self._applying.add(task)
-                task.add_done_callback(self._applying.discard)
+                self._begin(self._apply(effect))
+            case Mark():
+                self._begin(self._mark(effect))
+            case Save():
+                self._begin(self._save(effect))
+            case Load():
+                if not self._loading:
+                    self._loading = True
+                    self._begin(self._load())
             case Reply(key, outcome):
                 self._end(key, outcome)
                 _resolve(self._waiting.pop(key, None), outcome)
@@ -253,23 +305,74 @@ class Planner:
             except Exception:
                 log.exception("a listener failed", extra={"gp_event": type(event).__name__})
 
+    def _begin(self, performing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(performing)
+        self._performing.add(task)
+        task.add_done_callback(self._performing.discard)
+
     async def _apply(self, effect: Apply) -> None:
         """Write one step and say how it went; a failure that nobody foresaw may have left anything behind."""
         key, one = effect.operation, effect.step
         try:
-            answer = await self._executor.apply(one)
+            async with self._writing:
+                answer = await self._executor.apply(one)
         except Exception as exc:
             log.exception("a step failed", extra={"gp_operation": key})
             answer = Unknown(f"{type(exc).__name__}: {exc}")
         match answer:
             case Applied():
                 self.dispatch(StepApplied(key, one))
-            case Refused(detail):
+            case Refused(detail) | Absent(detail):
                 self.dispatch(StepRefused(key, one, detail))
             case Unknown(detail):
                 self.dispatch(StepUnknown(key, one, detail))
             case _:
                 assert_never(answer)
+
+    async def _mark(self, mark: Mark) -> None:
+        try:
+            async with self._writing:
+                answer = await self._executor.mark(mark)
+        except Exception as exc:
+            log.exception("a mark failed", extra={"gp_object": str(mark.key)})
+            answer = Unknown(f"{type(exc).__name__}: {exc}")
+        if isinstance(answer, Refused | Unknown):
+            log.info("%s was not marked: %s", mark.key, answer.detail)
+        self.dispatch(Marked(mark, absent=isinstance(answer, Absent), lost=isinstance(answer, Unknown)))
+
+    async def _save(self, effect: Save) -> None:
+        try:
+            answer = await self._ledger.save(effect.ledger, expected=effect.expected)
+        except Exception as exc:
+            log.exception("the ledger was not saved")
+            answer = Unknown(f"{type(exc).__name__}: {exc}")
+        match answer:
+            case Saved(version):
+                self.dispatch(LedgerSaved(version))
+            case Conflicted():
+                self.dispatch(LedgerMoved())
+            case Refused(detail):
+                log.error("the ledger was refused: %s", detail)
+                self.dispatch(LedgerUnsaved(detail))
+            case Unknown(detail):
+                log.warning("whether the ledger is saved is not known: %s", detail)
+                self.dispatch(LedgerUnsaved(detail, lost=True))
+            case _:
+                assert_never(answer)
+
+    async def _load(self) -> None:
+        try:
+            found = await self._ledger.load()
+        except PortError as fault:
+            event: Event = LedgerUnread(str(fault))
+        except Exception as exc:
+            log.exception("the ledger was not read")
+            event = LedgerUnread(f"{type(exc).__name__}: {exc}")
+        else:
+            ledger, version = (None, None) if found is None else (found.ledger, found.version)
+            event = LedgerLoaded(ledger, version, self._clock.monotonic(), self._clock.wall())
+        self._loading = False
+        self.dispatch(event)
 
     async def _follow(self) -> None:
         """Observe for ever; after a failure nothing may grow until the cluster was listed again."""
@@ -290,19 +393,15 @@ class Planner:
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(TICK_S)
-            self.dispatch(Ticked(self._clock.monotonic()))
+            self.dispatch(Ticked(self._clock.monotonic(), self._clock.wall()))
 
     def _leave(self) -> None:
-        """Tell those who still wait, and the log, how far it came; nobody will see the end."""
-        for operation in self._state.operations.values():
-            left = _left(operation)
-            changes = [change for one in operation.waiting for change in one.changes]
-            pending = ", ".join(f"{change.pool} {change.before} to {change.after}" for change in changes) or "nothing"
-            said = outcome_message(left, operation.request)
-            log.warning("%s; not begun: %s", said, pending, extra={"gp_operation": operation.id})
-            self._end(operation.id, left)
-            for waiter in operation.waiters:
-                _resolve(self._waiting.pop(waiter, None), left)
+        """Tell those who still wait, and the log, how far it came; whoever leads next carries on what is on record."""
+        for key, operation in self._state.operations.items():
+            pending = ", ".join(_moves(operation.waiting)) or "nothing"
+            log.warning("operation %s is left to the next planner; not begun: %s", key, pending)
+            for waiter in self._state.drives[key].waiters:
+                _resolve(self._waiting.pop(waiter, None), HandedOver(key))
         for watch in tuple(self._watching):
             _resolve(watch.answer, Readiness.UNKNOWN)
 
@@ -323,12 +422,8 @@ class _Watch:
             _resolve(self.answer, Readiness.SERVING)
 
 
-def _left(operation: Operation) -> Failed:
-    """Return how *operation* stands where nobody will see its end."""
-    begun = (*operation.sent, *operation.unsure)
-    seen = tuple(one for one in begun if one in operation.noticed)
-    unsure = tuple(one for one in begun if one not in operation.noticed)
-    return Failed("the planner stopped before the end", (*operation.done, *operation.landed, *seen), unsure)
+def _moves(steps: Iterable[Step]) -> list[str]:
+    return [f"{change.pool} {change.before} to {change.after}" for step in steps for change in step.changes]
 
 
 def _resolve(future: asyncio.Future[T] | None, value: T) -> None:

@@ -147,6 +147,30 @@ class ViewStale:
 
 
 @attrs.frozen
+class Unsettled:
+    """What these pools have is not on record as the cluster shows it: somebody else changed them, or they are new."""
+
+    kind: ClassVar[str] = "unsettled"
+    pools: tuple[PoolKey, ...]
+
+
+@attrs.frozen
+class NotLeading:
+    """Another planner decides; *leader* is its address, empty where it is not known."""
+
+    kind: ClassVar[str] = "not_leading"
+    leader: str = ""
+
+
+@attrs.frozen
+class LedgerDown:
+    """The ledger cannot be read or written, so nothing can be promised."""
+
+    kind: ClassVar[str] = "ledger_down"
+    detail: str
+
+
+@attrs.frozen
 class PolicyBroken:
     """The policy made a plan that breaks the rules; nothing of it was done."""
 
@@ -168,6 +192,9 @@ Reason = (
     | Busy
     | NotReady
     | ViewStale
+    | Unsettled
+    | NotLeading
+    | LedgerDown
     | PolicyBroken
 )
 
@@ -242,6 +269,12 @@ def _refusal(reason: Reason) -> str:  # noqa: C901, PLR0911, PLR0912 - one sente
             return "the cluster has not been read yet"
         case ViewStale():
             return "the cluster is not being followed at the moment, so nothing may grow until it is"
+        case Unsettled(pools):
+            return f"what {', '.join(map(str, pools))} may have is being put on record; ask again in a moment"
+        case NotLeading(leader):
+            return f"another planner decides{f', at {leader}' if leader else ', and its address is not known'}"
+        case LedgerDown(detail):
+            return f"nothing can be promised without the ledger: {detail}"
         case PolicyBroken(problem):
             return f"the policy's plan was not carried out: {problem}"
         case _:

@@ -7,8 +7,9 @@ are all that ever leaves the core.
 import attrs
 
 from gpcore.decisions import Decision, Rejected
+from gpcore.ledger import Ledger, ObjectKey
 from gpcore.plans import Plan, Step
-from gpcore.pools import Deployment, ParticipantId
+from gpcore.pools import Authority, Deployment, ParticipantId
 from gpcore.requests import ScaleRequest
 
 
@@ -21,14 +22,25 @@ class Succeeded:
 
 @attrs.frozen
 class Failed:
-    """*problem* ended the operation; of its plan *done* was applied, and of *unsure* nobody can say."""
+    """*problem* ended the operation.
+
+    Of its plan *done* was applied and stands; of *unsure* nobody can say. *returned* was applied and given back.
+    """
 
     problem: str
     done: tuple[Step, ...] = ()
     unsure: tuple[Step, ...] = ()
+    returned: tuple[Step, ...] = ()
 
 
-Outcome = Succeeded | Rejected | Failed
+@attrs.frozen
+class HandedOver:
+    """Another planner carries *operation* on; how it ends can be asked of whoever leads."""
+
+    operation: str
+
+
+Outcome = Succeeded | Rejected | Failed | HandedOver
 
 
 @attrs.frozen
@@ -68,7 +80,7 @@ class Submitted:
 
 @attrs.frozen
 class StepApplied:
-    """The cluster accepted a step; what it made of it was observed before."""
+    """A step has landed: its new fence was seen on its object."""
 
     operation: str
     step: Step
@@ -76,7 +88,7 @@ class StepApplied:
 
 @attrs.frozen
 class StepRefused:
-    """The cluster refused a step, and it will never land."""
+    """The cluster refused a step; it may land later all the same, if what it needs comes back."""
 
     operation: str
     step: Step
@@ -93,13 +105,109 @@ class StepUnknown:
 
 
 @attrs.frozen
+class Mark:
+    """Put the fence *new* in the place of *old* on one object, and change nothing else.
+
+    An object that is being adopted is marked so, and one on which a write must never land. *authority* tells it from
+    a later one of its name, where its uid is known.
+    """
+
+    key: ObjectKey
+    authority: Authority
+    old: str
+    new: str
+
+
+@attrs.frozen
+class Marked:
+    """*mark* was answered, and what is on its object was shown before; *absent*: there is no such object.
+
+    *lost*: no answer came, so it may land later.
+    """
+
+    mark: Mark
+    absent: bool = False
+    lost: bool = False
+
+
+@attrs.frozen
+class LedgerSaved:
+    """The ledger that was to be saved is stored, as *version*."""
+
+    version: str
+
+
+@attrs.frozen
+class LedgerMoved:
+    """The ledger was not saved, since somebody else has saved one."""
+
+
+@attrs.frozen
+class LedgerUnsaved:
+    """The ledger was not saved; *lost*: it may have been, or may be later."""
+
+    detail: str
+    lost: bool = False
+
+
+@attrs.frozen
+class LedgerLoaded:
+    """The ledger was read: *ledger* in *version*, or there is none.
+
+    *now* is monotonic; *wall* is the same moment in seconds since 1970.
+    """
+
+    ledger: Ledger | None
+    version: str | None
+    now: float
+    wall: float
+
+
+@attrs.frozen
+class LedgerUnread:
+    """The ledger could not be read."""
+
+    detail: str
+
+
+@attrs.frozen
+class LeaseChanged:
+    """Somebody leads: this planner (*leading*), or the one at the address *leader*.
+
+    Told again whenever it is certain again. Not *exclusive*: others may lead at the same time, on purpose.
+    """
+
+    leading: bool
+    leader: str = ""
+    exclusive: bool = True
+
+
+@attrs.frozen
 class Ticked:
-    """Time has passed; it is *now* (seconds, monotonic)."""
+    """Time has passed; it is *now* (seconds, monotonic), and *wall* (seconds since 1970)."""
 
     now: float
+    wall: float = 0.0
 
 
-Event = Listed | Seen | Gone | Stale | Submitted | StepApplied | StepRefused | StepUnknown | Ticked
+Event = (
+    Listed
+    | Seen
+    | Gone
+    | Stale
+    | Submitted
+    | StepApplied
+    | StepRefused
+    | StepUnknown
+    | Marked
+    | LedgerSaved
+    | LedgerMoved
+    | LedgerUnsaved
+    | LedgerLoaded
+    | LedgerUnread
+    | LeaseChanged
+    | Ticked
+)
 
 
 @attrs.frozen
@@ -114,10 +222,23 @@ class Decided:
 
 @attrs.frozen
 class Apply:
-    """Write one step to the cluster."""
+    """Write one step to the cluster, through its fence."""
 
     operation: str
     step: Step
+
+
+@attrs.frozen
+class Save:
+    """Store *ledger* in the place of version *expected* (None: where there is none), or not at all."""
+
+    ledger: Ledger
+    expected: str | None
+
+
+@attrs.frozen
+class Load:
+    """Read the ledger."""
 
 
 @attrs.frozen
@@ -128,4 +249,4 @@ class Reply:
     outcome: Outcome
 
 
-Effect = Decided | Apply | Reply
+Effect = Decided | Apply | Mark | Save | Load | Reply

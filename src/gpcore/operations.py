@@ -1,9 +1,11 @@
-"""An approved plan on its way, and what the cluster shows of it.
+"""An approved plan on its way, as it is written down before anything of it is done.
 
-Rules of this file: it asks and never acts; what is done about the answers is in `control`.
+Rules of this file: values only. Whatever a planner must know to finish an operation, or to give back what it took, is
+in here, since the planner that finishes it may not be the one that began it.
 """
 
-from collections.abc import Iterable, Mapping
+import enum
+from collections.abc import Mapping
 
 import attrs
 
@@ -11,78 +13,92 @@ from gpcore.plans import Change, Plan, Step
 from gpcore.pools import PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest
 
-MAX_WAITERS = 1_000
-"""How many requests may share one operation; to one more its pools are busy."""
+
+class Stage(enum.Enum):
+    """How far one leg of an operation is."""
+
+    WAITING = "waiting"
+    RESERVED = "reserved"
+    DONE = "done"
+    DROPPED = "dropped"
+
+
+@attrs.frozen
+class Leg:
+    """One write of an operation. *stage* RESERVED: it may be written at any time, by whoever drives the operation."""
+
+    step: Step
+    stage: Stage = Stage.WAITING
+
+    @property
+    def open(self) -> bool:
+        """Say whether it may still be written."""
+        return self.stage in (Stage.WAITING, Stage.RESERVED)
 
 
 @attrs.frozen
 class Operation:
-    """An approved plan on its way.
+    """Carry out *plan* for *request*, or leave everything as it was.
 
-    Its steps: *waiting* are not begun, *sent* not answered, *unsure* of unknown outcome, *landed* accepted but not
-    seen yet, and *done* seen. *noticed* were seen while not answered: somebody may undo them before the answer comes.
-
-    *excess* are the GPUs by which the fleet was above the ceiling when it was approved, and *totals* what was expected
-    at its end; *waiters* are the requests
-    that are answered when it ends; *problem* is what went wrong, after which nothing more is begun.
+    *legs* are what is being written: the steps of the plan, or, when *returning*, what puts back those that were done.
+    *before* and *totals* are the fleet's GPUs when it was approved and when it is done; *excess* those by which the
+    fleet was above the ceiling then. *escrow* are GPUs that it holds for legs still to come, and *dip* those by which
+    the fleet may stand below the floor meanwhile. *problem* is what went wrong, after which nothing new is acquired.
     """
 
     id: str
     request: ScaleRequest
     plan: Plan
-    started_at: float
-    waiting: tuple[Step, ...]
-    sent: tuple[Step, ...] = ()
-    unsure: tuple[Step, ...] = ()
-    landed: tuple[Step, ...] = ()
-    done: tuple[Step, ...] = ()
-    noticed: tuple[Step, ...] = ()
-    excess: int = 0
+    legs: tuple[Leg, ...]
+    before: Totals = attrs.field(factory=Totals)
     totals: Totals = attrs.field(factory=Totals)
-    problem: str | None = None
+    excess: int = 0
+    escrow: int = 0
+    dip: int = 0
     retries: int = 0
-    waiters: tuple[str, ...] = ()
+    problem: str | None = None
+    returning: bool = False
 
     @property
-    def unfinished(self) -> bool:
-        """Say whether something that was begun has not been seen yet."""
-        return bool(self.sent or self.unsure or self.landed)
+    def open(self) -> bool:
+        """Say whether something of it may still be written."""
+        return any(leg.open for leg in self.legs)
 
-    def seen_landing(self) -> "Operation":
-        """Return this operation when all is seen: what landed is in it, even where somebody has undone it since."""
-        if not self.landed:
-            return self
-        return attrs.evolve(self, landed=(), done=(*self.done, *self.landed))
+    @property
+    def waiting(self) -> tuple[Step, ...]:
+        """Return the steps that are not begun."""
+        return self.at(Stage.WAITING)
 
-    def sending(self, ready: tuple[Step, ...]) -> "Operation":
-        """Return this operation with *ready* of its waiting steps sent."""
-        return Operation(
-            self.id,
-            self.request,
-            self.plan,
-            self.started_at,
-            tuple([one for one in self.waiting if one not in ready]),
-            self.sent + ready,
-            self.unsure,
-            self.landed,
-            self.done,
-            self.noticed,
-            self.excess,
-            self.totals,
-            self.problem,
-            self.retries,
-            self.waiters,
-        )
+    @property
+    def reserved(self) -> tuple[Step, ...]:
+        """Return the steps that may be written at any time."""
+        return self.at(Stage.RESERVED)
+
+    @property
+    def done(self) -> tuple[Step, ...]:
+        """Return the steps that are written."""
+        return self.at(Stage.DONE)
+
+    def at(self, stage: Stage) -> tuple[Step, ...]:
+        """Return the steps of the legs at *stage*."""
+        return tuple([leg.step for leg in self.legs if leg.stage is stage])
+
+    def goal(self, key: PoolKey) -> int:
+        """Return the replicas that the pool *key* of this operation is to have, as things stand."""
+        goals = {change.pool: change.after for leg in self.legs for change in leg.step.changes}
+        return goals[key] if key in goals else self.plan.afters[key]
+
+    def with_leg(self, at: int, leg: Leg, *, escrow: int) -> "Operation":
+        """Return this operation with another leg at the place *at*, and another escrow."""
+        return attrs.evolve(self, legs=(*self.legs[:at], leg, *self.legs[at + 1 :]), escrow=escrow)
 
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
-        """Say whether all that is *asked* is what this operation does, and one more may share it."""
+        """Say whether all that is *asked* is what this operation does."""
         afters = self.plan.afters
-        if self.problem is not None or len(self.waiters) >= MAX_WAITERS:
-            return False
-        return all(afters.get(key) == replicas for key, replicas in asked.items())
+        return self.problem is None and all(afters.get(key) == replicas for key, replicas in asked.items())
 
     def holding(self, snapshot: Snapshot) -> tuple[Change, ...]:
-        """Return the applied releases whose GPUs are still seen in use."""
+        """Return the releases that were written and whose GPUs are still seen in use."""
         return tuple(
             change
             for step in self.done
@@ -94,39 +110,14 @@ class Operation:
         )
 
 
-def outdated(refused: Step, snapshot: Snapshot) -> bool:
-    """Say whether a pool of *refused* is no longer as the decision saw it."""
-    pools = [(snapshot.pool(change.pool), change) for change in refused.changes]
-    return any(
-        pool is None or pool.replicas != change.before or pool.authority != change.authority for pool, change in pools
-    )
-
-
-def shown(step: Step, snapshot: Snapshot) -> bool:
-    """Say whether every pool of *step* is as it would be after it."""
-    pools = [(snapshot.pool(change.pool), change) for change in step.changes]
-    return all(
-        pool is not None and pool.replicas == change.after and pool.authority == change.authority
-        for pool, change in pools
-    )
-
-
-def overtaken(landed: Step, snapshot: Snapshot) -> bool:
-    """Say whether no pool of a *landed* step is seen as it was before it, whoever has changed it since."""
-    pools = [(snapshot.pool(change.pool), change) for change in landed.changes]
-    return all(
-        pool is None or pool.replicas != change.before or pool.authority != change.authority for pool, change in pools
-    )
+def needed(steps: tuple[Step, ...], snapshot: Snapshot) -> Totals:
+    """Return what the pools of *steps* take more than now when the steps are done."""
+    changes = [change for one in steps for change in one.changes]
+    pools = [(pool, change.after) for change in changes if (pool := snapshot.pool(change.pool)) is not None]
+    return sum((pool.reserving(None).shift(after) for pool, after in pools), Totals())
 
 
 def promised(waiting: Step, snapshot: Snapshot) -> Totals:
     """Return what the pools of a *waiting* step are charged for being promised alone."""
     pools = [pool for change in waiting.changes if (pool := snapshot.pool(change.pool)) is not None]
     return sum((pool.totals - pool.reserving(None).totals for pool in pools), Totals())
-
-
-def needed(waiting: Iterable[Step], snapshot: Snapshot) -> Totals:
-    """Return what the pools of *waiting* steps take more than now when the steps are done."""
-    changes = [change for one in waiting for change in one.changes]
-    pools = [(pool, change.after) for change in changes if (pool := snapshot.pool(change.pool)) is not None]
-    return sum((pool.reserving(None).shift(after) for pool, after in pools), Totals())

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import attrs
 
-from gpcore.pools import Authority, Pool, PoolKey
+from gpcore.fences import Fence
+from gpcore.pools import Authority, ParticipantId, Pool, PoolKey
 
 
 @attrs.frozen
@@ -54,9 +55,18 @@ class Change:
 
 @attrs.frozen
 class Step:
-    """Do these *changes*, of pools of one authority object, in one write."""
+    """Do these *changes*, of pools of one authority object, in one write.
+
+    *fence* None: no write of it is promised yet, and none may be made.
+    """
 
     changes: tuple[Change, ...]
+    fence: Fence | None = None
+
+    @property
+    def participant(self) -> ParticipantId:
+        """Return the deployment that is written to."""
+        return self.changes[0].pool.participant
 
     @property
     def authority(self) -> Authority:

@@ -113,7 +113,8 @@ class Pool:
     *replicas* is what is asked for at the *authority*; *relayed* what the deployment asks for, where an adapter is
     the authority and relays to it; *present* the most replicas that the status shows; *ready* those that serve;
     *reserved* what an approved plan will write and the cache does not show yet. *gpus_per_replica* None means that
-    the shape was never known.
+    the shape was never known. *fence* is the mark of the last write that the authority took from us: "" where it
+    never took one, None where another ledger claims it.
     """
 
     key: PoolKey
@@ -125,6 +126,7 @@ class Pool:
     reserved: int | None = attrs.field(default=None, kw_only=True)
     component: str = attrs.field(default="", kw_only=True)
     authority: Authority = attrs.field(factory=Authority, kw_only=True)
+    fence: str | None = attrs.field(default="", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         gpus = self.gpus_per_replica
@@ -167,6 +169,7 @@ class Pool:
             reserved=replicas,
             component=self.component,
             authority=self.authority,
+            fence=self.fence,
         )
 
     @property

@@ -12,7 +12,9 @@ import attrs
 
 from gpcore.control import State
 from gpcore.decisions import Decision
-from gpcore.events import Gone, Listed, Outcome, Seen, Stale
+from gpcore.events import Gone, Listed, Mark, Outcome, Seen, Stale
+from gpcore.leases import HeldLease, Lease
+from gpcore.ledger import Ledger
 from gpcore.plans import Step
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
@@ -22,24 +24,31 @@ Observation = Listed | Seen | Gone | Stale
 
 @attrs.frozen
 class Applied:
-    """The step landed, and the observer has shown what it made."""
+    """The write landed, and the observer has shown what it made."""
 
 
 @attrs.frozen
 class Refused:
-    """The step did not land and never will."""
+    """The write was refused and did not land. A step may land later if what it needs comes back, until it is killed."""
+
+    detail: str
+
+
+@attrs.frozen
+class Absent:
+    """There is no such object: it was asked for by name."""
 
     detail: str
 
 
 @attrs.frozen
 class Unknown:
-    """The step may have landed, or may land later."""
+    """The write may have landed, or may land later."""
 
     detail: str
 
 
-Applying = Applied | Refused | Unknown
+Applying = Applied | Refused | Absent | Unknown
 
 
 class Observer(Protocol):
@@ -55,13 +64,70 @@ class Observer(Protocol):
 
 
 class Executor(Protocol):
-    """Write replicas."""
+    """Write replicas, through fences."""
 
     async def apply(self, step: Step) -> Applying:
-        """Write *step* in one go if its objects are those that it names and their replicas are as it says.
+        """Write *step* in one go if its object is the one that it names, shows its old fence and has its replicas.
 
-        All changes of the step or none. Before `Applied` is returned, and before `Refused` where the objects are not
-        as the step says, the observer has shown how they are now.
+        The object shows the new fence then. All changes of the step or none, and never twice. Before `Applied` is
+        returned, and before `Refused` where the object is not as the step says, the observer has shown how it is now.
+        """
+        ...
+
+    async def mark(self, mark: Mark) -> Applying:
+        """Put the new fence of *mark* in the place of its old one, and change nothing else.
+
+        `Applied`: no write that needs the old fence can land any more. Shown as with `apply`.
+        """
+        ...
+
+
+@attrs.frozen
+class Versioned:
+    """A ledger as it is stored, and the *version* that whoever stores the next one must name."""
+
+    ledger: Ledger
+    version: str
+
+
+@attrs.frozen
+class Saved:
+    """The ledger is stored as *version*."""
+
+    version: str
+
+
+@attrs.frozen
+class Conflicted:
+    """Nothing was stored: the version that was expected is not the one that is there."""
+
+
+Saving = Saved | Conflicted | Refused | Unknown
+
+
+class LedgerStore(Protocol):
+    """Keep the ledger of one budget domain."""
+
+    async def load(self) -> Versioned | None:
+        """Return the ledger as it is stored, or None where there is none; PortError where it cannot be read."""
+        ...
+
+    async def save(self, ledger: Ledger, *, expected: str | None) -> Saving:
+        """Store *ledger* if the stored one is still of version *expected* (None: if there is none); else nothing."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Keep the lease that says who leads; for speed alone, since no promise rests on it."""
+
+    async def load(self) -> HeldLease | None:
+        """Return the lease as it is stored, or None where there is none; PortError where it cannot be read."""
+        ...
+
+    async def save(self, lease: Lease, *, expected: str | None) -> bool:
+        """Store *lease* if the stored one is still of version *expected* (None: if there is none).
+
+        Say whether it is stored; PortError where nobody knows.
         """
         ...
 

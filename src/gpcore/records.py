@@ -6,7 +6,7 @@ Rules of this file: values only; times are wall-clock seconds since 1970, put in
 import attrs
 
 from gpcore.decisions import Decision
-from gpcore.events import Failed, Outcome, Succeeded
+from gpcore.events import Failed, HandedOver, Outcome, Succeeded
 from gpcore.plans import Plan
 from gpcore.requests import ScaleRequest
 
@@ -37,7 +37,7 @@ class OperationRecord:
     def status(self) -> str:
         """Return the word that the answer to the request would carry now."""
         match self.outcome:
-            case None:
+            case None | HandedOver():
                 return "scaling"
             case Succeeded():
                 return "success"

@@ -17,10 +17,12 @@ from typing import Protocol, assert_never
 
 import attrs
 
-from gpcore.events import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Mark, Seen, Stale
+from gpcore.fences import Mint
+from gpcore.ledger import object_of
 from gpcore.plans import Change, Step
 from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
-from gpcore.ports import Applied, Applying, Executor, Observation, Observer, Refused
+from gpcore.ports import Absent, Applied, Applying, Executor, Observation, Observer, Refused
 
 PATIENCE_S = 10.0
 """How long a check waits for what must be shown."""
@@ -167,13 +169,69 @@ async def a_write_to_nothing_is_refused(maker: Maker) -> None:
         _claim(key.participant not in watch.shown, "a refusal came before the deployment was shown as gone")
 
 
+async def a_write_leaves_its_fence(maker: Maker) -> None:
+    """Check that an object shows the new fence of the last step that was applied to it."""
+    async with _watched(maker) as watch:
+        key = await watch.create("a", 2)
+        step = watch.step(Change.of(watch.pool(key), 3))
+        await watch.does(step)
+        _claim(step.fence is not None and watch.pool(key).fence == step.fence.new, "a step left another fence")
+
+
+async def a_write_needs_its_fence(maker: Maker) -> None:
+    """Check that a step does not land when its object has had another write, though all else is as it says."""
+    async with _watched(maker) as watch:
+        key = await watch.create("a", 2)
+        late = watch.step(Change.of(watch.pool(key), 5))
+        await watch.applies(Change.of(watch.pool(key), 3))
+        await watch.applies(Change.of(watch.pool(key), 2))
+        answer = await watch.ask(late)
+        _claim(isinstance(answer, Refused), f"a step whose fence is gone was answered {answer}")
+        watch.stands_at(key, 2, "a step whose fence is gone")
+
+
+async def a_mark_ends_what_was_promised(maker: Maker) -> None:
+    """Check that a step never lands once its old fence was replaced, and that replacing it changes no replicas."""
+    async with _watched(maker) as watch:
+        key = await watch.create("a", 2)
+        step = watch.step(Change.of(watch.pool(key), 5))
+        mark = watch.mark(key)
+        answer = await asyncio.wait_for(watch.world.executor.mark(mark), PATIENCE_S)
+        _claim(answer == Applied(), f"a mark on an object that is as it says was answered {answer}")
+        _claim(watch.pool(key).fence == mark.new, "a mark was answered before it was shown")
+        watch.stands_at(key, 2, "a mark")
+        late = await watch.ask(step)
+        _claim(isinstance(late, Refused), f"a step that was made impossible was answered {late}")
+        watch.stands_at(key, 2, "a step that was made impossible")
+
+
+async def a_mark_lands_once(maker: Maker) -> None:
+    """Check that of a mark and a step which need the same fence just one lands."""
+    async with _watched(maker) as watch:
+        key = await watch.create("a", 2)
+        step, mark = watch.step(Change.of(watch.pool(key), 5)), watch.mark(key)
+        answers = await asyncio.gather(watch.ask(step), watch.world.executor.mark(mark))
+        _claim(answers.count(Applied()) == 1, f"a step and a mark with one fence were answered {answers}")
+        watch.stands_at(key, 5 if answers[0] == Applied() else 2, "a step and a mark with one fence")
+
+
+async def a_mark_on_nothing_says_so(maker: Maker) -> None:
+    """Check that it is told when there is no object to mark."""
+    async with _watched(maker) as watch:
+        key = await watch.create("a", 2)
+        mark = watch.mark(key)
+        await watch.world.delete(key.participant)
+        answer = await asyncio.wait_for(watch.world.executor.mark(mark), PATIENCE_S)
+        _claim(isinstance(answer, Absent), f"a mark on an object that is gone was answered {answer}")
+
+
 async def a_repeated_write_has_one_effect(maker: Maker) -> None:
     """Check that a step which is applied again changes nothing any more, whatever it is answered."""
     async with _watched(maker) as watch:
         key = await watch.create("a", 2)
-        change = Change.of(watch.pool(key), 3)
-        await watch.applies(change)
-        again = await watch.apply(change)
+        step = watch.step(Change.of(watch.pool(key), 3))
+        await watch.does(step)
+        again = await watch.ask(step)
         _claim(isinstance(again, Applied | Refused), f"a step that was applied before was answered {again}")
         watch.stands_at(key, 3, "the same step twice")
 
@@ -202,6 +260,11 @@ CHECKS: tuple[Check, ...] = (
     a_write_to_nothing_is_refused,
     a_repeated_write_has_one_effect,
     of_two_writes_one_wins,
+    a_write_leaves_its_fence,
+    a_write_needs_its_fence,
+    a_mark_ends_what_was_promised,
+    a_mark_lands_once,
+    a_mark_on_nothing_says_so,
 )
 """Every check of an observer and the executor that goes with it."""
 
@@ -214,6 +277,7 @@ class _Watch:
     shown: dict[ParticipantId, Deployment] = attrs.field(factory=dict)
     history: list[Pool] = attrs.field(factory=list)
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _mint: Mint = attrs.field(factory=lambda: Mint("checks"))
 
     async def follow(self) -> None:
         """Take in what is shown, for ever."""
@@ -255,19 +319,40 @@ class _Watch:
         await self.world.delete(key.participant)
         await self.world.create(key.participant, {Role.PREFILL: prefill})
 
+    def step(self, *changes: Change) -> Step:
+        """Return the step of these *changes*, behind a new fence for the object as it is shown."""
+        shown = self.shown.get(changes[0].pool.participant)
+        pool = None if shown is None else shown.pool(changes[0].pool.role)
+        fence, self._mint = self._mint.fence("" if pool is None else pool.fence or "")
+        return Step(changes, fence)
+
+    def mark(self, key: PoolKey) -> Mark:
+        """Return the order to put a new fence on the object of a pool as it is shown."""
+        pool = self.pool(key)
+        fence, self._mint = self._mint.fence(pool.fence or "")
+        return Mark(object_of(pool), pool.authority, fence.old, fence.new)
+
+    async def ask(self, step: Step) -> Applying:
+        """Return what *step* is answered."""
+        return await asyncio.wait_for(self.world.executor.apply(step), PATIENCE_S)
+
     async def apply(self, *changes: Change) -> Applying:
         """Apply the step of these *changes*."""
-        return await asyncio.wait_for(self.world.executor.apply(Step(changes)), PATIENCE_S)
+        return await self.ask(self.step(*changes))
+
+    async def does(self, step: Step) -> None:
+        """Claim that *step* is applied."""
+        answer = await self.ask(step)
+        _claim(answer == Applied(), f"a step that fits was answered {answer}")
 
     async def applies(self, *changes: Change) -> None:
         """Claim that the step of these *changes* is applied."""
-        answer = await self.apply(*changes)
-        _claim(answer == Applied(), f"a step that fits was answered {answer}")
+        await self.does(self.step(*changes))
 
     async def refuses(self, which: str, *changes: Change) -> None:
         """Claim that the step of these *changes* is refused."""
         answer = await self.apply(*changes)
-        _claim(isinstance(answer, Refused), f"a step {which} was answered {answer}")
+        _claim(isinstance(answer, Refused | Absent), f"a step {which} was answered {answer}")
 
     async def until(self, happened: Callable[[], bool], what: str) -> None:
         """Wait until something has been shown."""

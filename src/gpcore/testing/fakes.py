@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import attrs
 
-from gpcore.events import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Mark, Seen, Stale
 from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey
-from gpcore.ports import Applied, Applying, Observation, Refused, Unknown
+from gpcore.ports import Absent, Applied, Applying, Observation, Refused, Unknown
 
 Later = Callable[[float, Callable[[], None]], object]
 """Call something after so many seconds."""
 
 
 class Fault(enum.Enum):
-    """What may happen to one `apply`."""
+    """What may happen to one `apply` or `mark`."""
 
     REFUSED = "refused, and nothing landed"
     LOST_BEFORE = "the answer was lost, and nothing landed"
@@ -78,16 +78,22 @@ class MemoryCluster:
 
     async def apply(self, step: Step) -> Applying:
         """Write *step* if every pool is as it says; every reader that waits has seen the result before the answer."""
+        return await self._answered(lambda: self._write(step))
+
+    async def mark(self, mark: Mark) -> Applying:
+        """Replace the fence of an object, if it is as *mark* says; shown like a step."""
+        return await self._answered(lambda: self._marked(mark))
+
+    async def _answered(self, write: Callable[[], Applying]) -> Applying:
+        """Do *write*, unless something goes wrong with it."""
         fault = self._faults.popleft() if self._faults else None
         if fault is Fault.REFUSED:
             return Refused(fault.value)
         if fault is Fault.LOST_BEFORE:
             return Unknown(fault.value)
-        problem = self._write(step)
+        answer = write()
         await asyncio.sleep(0)  # the loop is fair: every reader that waits takes what it was shown before this returns
-        if problem is not None:
-            return Refused(problem)
-        return Applied() if fault is None else Unknown(fault.value)
+        return Unknown(fault.value) if fault is not None and isinstance(answer, Applied) else answer
 
     def put(self, deployment: Deployment) -> None:
         """Create *deployment*, or change it to be as given; pools that name no uid keep or get one."""
@@ -99,10 +105,10 @@ class MemoryCluster:
         self._show(Gone(participant))
 
     def recreate(self, participant: ParticipantId) -> None:
-        """Delete *participant* and create it anew: the same in all but its uids."""
+        """Delete *participant* and create it anew: the same in all but its uids and fences."""
         deployment = self._deployments[participant]
         self.delete(participant)
-        self.put(attrs.evolve(deployment, pools=tuple(_without_uid(pool) for pool in deployment.pools)))
+        self.put(attrs.evolve(deployment, pools=tuple(_new(pool) for pool in deployment.pools)))
 
     def go_stale(self) -> None:
         """Tell every observer that changes may be missed."""
@@ -116,25 +122,41 @@ class MemoryCluster:
         """Let the next applications fail so, one each."""
         self._faults.extend(faults)
 
-    def _write(self, step: Step) -> str | None:
-        """Write all of *step* and return None, or show how things are and return what is not as it says."""
-        problems = [problem for change in step.changes if (problem := self._mismatch(change))]
-        for participant in dict.fromkeys(change.pool.participant for change in step.changes):
-            deployment = self._deployments.get(participant)
-            if deployment is None:
-                self._show(Gone(participant))
-            elif problems:
-                self._show(Seen(deployment))
-            else:
-                self._set(_scaled(deployment, step))
-        return "; ".join(problems) or None
+    def _write(self, step: Step) -> Applying:
+        """Write all of *step*, or show how things are and say what is not as it says."""
+        if step.fence is None:
+            raise ValueError(f"a step without a fence may not be written: {step}")
+        problems = [problem for change in step.changes if (problem := self._mismatch(change, step.fence.old))]
+        deployment = self._deployments.get(step.participant)
+        if deployment is None:
+            self._show(Gone(step.participant))
+            return Absent("; ".join(problems))
+        if problems:
+            self._show(Seen(deployment))
+            return Refused("; ".join(problems))
+        self._set(_scaled(deployment, step, step.fence.new))
+        return Applied()
 
-    def _mismatch(self, change: Change) -> str | None:
+    def _marked(self, mark: Mark) -> Applying:
+        deployment = self._deployments.get(mark.key.participant)
+        named = [pool for pool in (deployment.pools if deployment else ()) if pool.authority.name == mark.key.name]
+        if deployment is None or not named:
+            return Absent(f"{mark.key} does not exist")
+        if mark.authority.uid not in ("", named[0].authority.uid) or named[0].fence != mark.old:
+            self._show(Seen(deployment))
+            return Refused(f"{mark.key} is not as it was")
+        pools = tuple(attrs.evolve(pool, fence=mark.new) if pool in named else pool for pool in deployment.pools)
+        self._set(attrs.evolve(deployment, pools=pools))
+        return Applied()
+
+    def _mismatch(self, change: Change, fence: str) -> str | None:
         pool = self.pool(change.pool)
         if pool is None:
             return f"{change.pool} does not exist"
         if pool.authority != change.authority:
             return f"{change.pool} is another object now"
+        if pool.fence != fence:
+            return f"{change.pool} was written to meanwhile"
         if pool.replicas != change.before:
             return f"{change.pool} has {pool.replicas} replicas, not {change.before}"
         return None
@@ -188,15 +210,16 @@ def _on_the_running_loop(delay_s: float, call: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(delay_s, call)
 
 
-def _without_uid(pool: Pool) -> Pool:
-    return attrs.evolve(pool, authority=Authority(pool.authority.name))
+def _new(pool: Pool) -> Pool:
+    return attrs.evolve(pool, authority=Authority(pool.authority.name), fence="")
 
 
-def _scaled(deployment: Deployment, step: Step) -> Deployment:
-    """Return *deployment* with what *step* asks of its pools."""
+def _scaled(deployment: Deployment, step: Step, fence: str) -> Deployment:
+    """Return *deployment* with what *step* asks of its pools, and its object marked with *fence*."""
     afters = {change.pool: change.after for change in step.changes}
-    pools = (attrs.evolve(pool, replicas=afters.get(pool.key, pool.replicas)) for pool in deployment.pools)
-    return attrs.evolve(deployment, pools=tuple(pools))
+    pools = [attrs.evolve(pool, replicas=afters.get(pool.key, pool.replicas)) for pool in deployment.pools]
+    marked = [attrs.evolve(pool, fence=fence) if pool.authority == step.authority else pool for pool in pools]
+    return attrs.evolve(deployment, pools=tuple(marked))
 
 
 def _begun(pool: Pool) -> Pool:

@@ -19,6 +19,7 @@ from gpcore.plans import Change, Plan
 from gpcore.policy import Policy, resolve
 from gpcore.pools import Pool, PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest, Target
+from gpcore.testing.settled import settled_state
 from gpcore.testing.strategies import Scenario, odd_scenarios, scenarios
 
 Step = Callable[[State, Event], Transition]
@@ -222,7 +223,7 @@ def order(trial: Trial) -> str | None:
 def refusal(trial: Trial) -> str | None:
     """Change no pool and no reservation for a request that is refused."""
     scenario = trial.scenario
-    state = State(Rules(budget=scenario.budget, policy=trial.policy), scenario.snapshot, intents=scenario.filed)
+    state = settled_state(Rules(budget=scenario.budget, policy=trial.policy), scenario.snapshot, scenario.intents)
     after = trial.step(state, Submitted("law", scenario.request, 10.0))
     decided = [effect.decision for effect in after.effects if isinstance(effect, Decided)]
     same = (after.state.snapshot, after.state.operations, after.state.busy) == (state.snapshot, {}, state.busy)

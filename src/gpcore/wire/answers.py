@@ -10,7 +10,7 @@ from cattrs import Converter
 
 from gpcore.control import State
 from gpcore.decisions import INVALID, Approved, Decision, Reason, Rejected, explain
-from gpcore.events import Failed, Outcome, Succeeded
+from gpcore.events import Failed, HandedOver, Outcome, Succeeded
 from gpcore.plans import Change, Plan
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.records import DecisionRecord, OperationRecord
@@ -94,6 +94,9 @@ def budget_json(state: State) -> Json:
         "shape_unknown": sorted(map(str, snapshot.unknown)),
         "intents": len(state.intents),
         "operations": len(state.operations),
+        "escrow": state.ledger.escrow,
+        "ledger": {"state": state.ledger.state, "epoch": state.ledger.epoch, "fault": state.fault},
+        "leader": "this planner" if state.leading else state.leader,
     }
 
 
@@ -152,9 +155,8 @@ def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Sn
     """Return the peer's answer to the request of *record*, with our fields added; *outcome* None: not ended yet."""
     decision = outcome if isinstance(outcome, Rejected) else record.decision
     success = isinstance(outcome, Succeeded)
-    word = "success" if success else "scaling" if outcome is None else "error" if isinstance(outcome, Failed) else ""
     return {
-        "status": word or "rejected",
+        "status": outcome_word(outcome),
         "message": outcome_message(outcome, record.request),
         "current_replicas": _current(record.request, snapshot) if success else {},
         "decision_id": record.id,
@@ -162,6 +164,21 @@ def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Sn
         "plan": plan_json(decision.plan) if isinstance(decision, Approved) else [],
         "operation_id": record.operation,
     }
+
+
+def outcome_word(outcome: Outcome | None) -> str:
+    """Return the peer's word for how it ended; None: not ended yet."""
+    match outcome:
+        case None | HandedOver():
+            return "scaling"
+        case Succeeded():
+            return "success"
+        case Failed():
+            return "error"
+        case Rejected():
+            return "rejected"
+        case _:
+            assert_never(outcome)
 
 
 def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
@@ -174,10 +191,15 @@ def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
             return f"Scaled {name} successfully" if plan.steps else f"unchanged: {name} is as asked"
         case Rejected():
             return explain(outcome, participant=request.participant)
-        case Failed(problem, done, unsure):
+        case HandedOver(operation):
+            return f"Scaling {name}: another planner has taken over; ask it for operation {operation}"
+        case Failed(problem, done, unsure, returned):
+            back = [f"given back: {_changes(step.changes for step in returned)}"] if returned else []
             landed = [f"applied before: {_changes(step.changes for step in done)}"] if done else []
             perhaps = [f"perhaps applied: {_changes(step.changes for step in unsure)}"] if unsure else []
-            return "; ".join([f"Scaling {name} failed: {problem}", *(landed + perhaps or ["nothing was applied"])])
+            return "; ".join(
+                [f"Scaling {name} failed: {problem}", *(back + landed + perhaps or ["nothing was applied"])]
+            )
         case _:
             assert_never(outcome)
 

@@ -1,0 +1,187 @@
+"""The ledger as it is stored, and who may write it.
+
+Rules of this file: one save at a time. When somebody else has saved first, what they saved is the truth: this planner
+takes it, finds again what it has seen since, and decides anew what it had promised and not yet stored. Leading is for
+speed; a planner that only thinks that it leads stores nothing, for the ledger has moved.
+"""
+
+import attrs
+
+from gpcore.deciding import again
+from gpcore.decisions import LedgerDown, NotLeading, Rejected
+from gpcore.events import (
+    Effect,
+    Failed,
+    HandedOver,
+    LeaseChanged,
+    LedgerLoaded,
+    LedgerMoved,
+    LedgerSaved,
+    LedgerUnread,
+    LedgerUnsaved,
+    Load,
+    Outcome,
+    Reply,
+    Save,
+    Succeeded,
+)
+from gpcore.executing import followed
+from gpcore.indexes import Index
+from gpcore.intents import Intent, Intents
+from gpcore.ledger import Ledger
+from gpcore.operations import Operation
+from gpcore.reconciling import due, missing, recarried_all, reconciled
+from gpcore.states import Book, Drive, State, Transition
+
+
+def saving(transition: Transition) -> Transition:
+    """Return *transition* with the order to store the draft, where something waits for that."""
+    state, book = transition.state, transition.state.book
+    if book is None or not book.urgent or book.saving is not None or not state.leading:
+        return transition
+    draft = attrs.evolve(book.draft, wishes=_wishes(state))
+    state = state.but(book=Book(book.stored, book.version, draft, draft))
+    return Transition(state, (*transition.effects, Save(draft, book.version)))
+
+
+def _wishes(state: State) -> tuple[Intent, ...]:
+    """Return the wishes with wall-clock times, to the second: another planner has another monotonic clock."""
+    offset = state.wall_offset
+    return tuple([Intent(one.pool, one.replicas, round(one.seen_at + offset)) for one in state.intents])
+
+
+def ledger_saved(state: State, event: LedgerSaved) -> Transition:
+    """Write what is on record now."""
+    book = state.book
+    if book is None or book.saving is None:
+        return Transition(state)
+    state = state.but(book=Book(book.saving, event.version, book.draft, None, book.urgent), fault="")
+    return Transition(*due(state))
+
+
+def ledger_moved(state: State, _: LedgerMoved) -> Transition:
+    """See what somebody else has stored."""
+    return Transition(_not_saving(state), (Load(),))
+
+
+def ledger_unsaved(state: State, event: LedgerUnsaved) -> Transition:
+    """See whether it is stored all the same, or refuse what it was to promise."""
+    state = _not_saving(state).but(fault=event.detail)
+    if event.lost or state.book is None:
+        return Transition(state, (Load(),))
+    told = _rebased(state, state.book.stored, state.book.version, Rejected(LedgerDown(event.detail)))
+    return Transition(told.state, (*told.effects, Load()))
+
+
+def ledger_unread(state: State, event: LedgerUnread) -> Transition:
+    """Promise nothing until it can be read."""
+    return Transition(state.but(fault=event.detail or "it cannot be read"))
+
+
+def _not_saving(state: State) -> State:
+    book = state.book
+    return state if book is None else state.but(book=Book(book.stored, book.version, book.draft, None, urgent=True))
+
+
+def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
+    """Take what is stored for the truth."""
+    state = state.but(now=event.now, wall_offset=event.wall - event.now, fault="")
+    book = state.book
+    if book is not None and book.saving is not None:
+        return Transition(state)  # an answer is under way that says more
+    if book is not None and book.version == event.version and event.version is not None:
+        return taking_over(Transition(*due(state)))
+    ledger = event.ledger or Ledger()
+    if state.leading and state.exclusive and 0 <= state.epoch < ledger.epoch:
+        state = state.but(epoch=-1, leading=False, leader="")
+    return taking_over(_rebased(state, ledger, event.version))
+
+
+def taking_over(transition: Transition) -> Transition:
+    """Return *transition* with this planner's epoch drafted into the ledger, where it leads and has not done so."""
+    state = transition.state
+    if state.book is None or not state.leading or state.epoch == state.book.draft.epoch:
+        return transition
+    draft = state.book.draft
+    if state.exclusive or state.epoch < 0:
+        draft = attrs.evolve(draft, epoch=draft.epoch + 1)
+    draft = attrs.evolve(draft, budget=state.rules.budget)
+    return Transition(state.drafting(draft, urgent=True).but(epoch=draft.epoch), transition.effects)
+
+
+def lease_changed(state: State, event: LeaseChanged) -> Transition:
+    """Begin to lead, or leave what is under way to the one that does."""
+    if event.leading:
+        if state.leading and state.exclusive == event.exclusive and state.epoch >= 0:
+            return Transition(state)
+        return Transition(state.but(leading=True, leader="", exclusive=event.exclusive, epoch=-1), (Load(),))
+    if not state.leading:
+        return Transition(state.but(leader=event.leader))
+    state = state.but(leading=False, leader=event.leader, epoch=-1)
+    if state.book is None:
+        return Transition(state)
+    return _rebased(state, state.book.stored, state.book.version)
+
+
+def _rebased(state: State, ledger: Ledger, version: str | None, refusal: Rejected | None = None) -> Transition:
+    """Return *state* on the stored *ledger*, with what was drafted and is not in it decided anew, or refused."""
+    before, drives = state.book, state.drives
+    drafted = {} if before is None else before.draft.operations
+    stored = {} if before is None else before.stored.operations
+    lost = [operation for key, operation in drafted.items() if key not in ledger.operations]
+    known = {key for key in drafted if key in ledger.operations}
+    state = state.but(
+        book=Book(ledger, version, ledger),
+        drives={key: _driven(state, one, fresh=key not in known) for key, one in ledger.operations.items()},
+        busy=Index((change.pool, one.id) for one in ledger.operations.values() for change in one.plan.changes),
+        marking=Index(),
+    )
+    state = _wishing(state, ledger)
+    state, _ = reconciled(state, list(state.view.deployments()))
+    state = recarried_all(missing(state))
+    effects: list[Effect] = []
+    for operation in lost:
+        drive = drives.get(operation.id, Drive(state.now))
+        if operation.id in stored:  # another planner has ended it
+            effects += _told(drive, _outcome(ledger, operation))
+        elif refusal is not None or not state.leading:
+            effects += _told(drive, refusal or Rejected(NotLeading(state.leader)))
+        else:
+            one = again(state, operation, drive, retries=operation.retries)
+            state = one.state
+            effects += one.effects
+    if not state.leading:
+        effects += [reply for key, drive in state.drives.items() for reply in _told(drive, HandedOver(key))]
+        drives = {key: attrs.evolve(drive, waiters=()) for key, drive in state.drives.items()}
+        return Transition(state.but(drives=drives), tuple(effects))
+    went_on = followed(state, list(state.operations))
+    return Transition(went_on.state, (*effects, *went_on.effects))
+
+
+def _driven(state: State, operation: Operation, *, fresh: bool) -> Drive:
+    """Return what is known of *operation*, which is on record.
+
+    What another planner has reserved it may be about to write: it is asked for again a tick later.
+    """
+    drive = state.drives.get(operation.id, Drive(state.now))
+    return attrs.evolve(drive, unsure=operation.reserved) if fresh else drive
+
+
+def _wishing(state: State, ledger: Ledger) -> State:
+    """Return *state* with the wishes that the ledger remembers, where this planner has heard of none."""
+    if len(state.intents) or not ledger.wishes or state.snapshot is None:
+        return state
+    wishes = [Intent(one.pool, one.replicas, min(state.now, one.seen_at - state.wall_offset)) for one in ledger.wishes]
+    return state.but(intents=Intents.of(wishes, state.view))
+
+
+def _told(drive: Drive, outcome: Outcome) -> list[Effect]:
+    return [Reply(waiter, outcome) for waiter in drive.waiters]
+
+
+def _outcome(ledger: Ledger, operation: Operation) -> Outcome:
+    """Return how *operation* ended, as far as the ledger remembers."""
+    for one in ledger.ended:
+        if one.id == operation.id:
+            return Succeeded(operation.plan) if one.status == "success" else Failed(one.message)
+    return HandedOver(operation.id)
