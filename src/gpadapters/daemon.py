@@ -43,15 +43,20 @@ from gpcore.events import (
     StepRefused,
     StepUnknown,
     Submitted,
+    Tell,
     Ticked,
+    Told,
 )
 from gpcore.fences import Mint
+from gpcore.ledger import Ended
+from gpcore.operations import Operation
 from gpcore.plans import Step
 from gpcore.policy import resolve
 from gpcore.pools import PoolKey, Snapshot
 from gpcore.ports import (
     Absent,
     Applied,
+    Auditor,
     Conflicted,
     Executor,
     LedgerStore,
@@ -103,11 +108,15 @@ class Clock:
 
 @attrs.frozen
 class World:
-    """What a planner works on: a cluster that it observes and writes to, and the *ledger* of what it promises there."""
+    """What a planner works on: a cluster that it observes and writes to, and the *ledger* of what it promises there.
+
+    *auditors* are told how each operation ended, at least once.
+    """
 
     observer: Observer
     executor: Executor
     ledger: LedgerStore
+    auditors: tuple[Auditor, ...] = ()
 
 
 def mint() -> str:
@@ -137,6 +146,7 @@ class Planner:
         self._observer = world.observer
         self._executor = world.executor
         self._ledger = world.ledger
+        self._auditors = world.auditors
         self._elected = elected
         self._clock = clock or Clock()
         self._ids = ids
@@ -151,7 +161,7 @@ class Planner:
         self._writing = asyncio.Semaphore(MAX_WRITES)
         self._loading = False
         self._decisions: dict[str, DecisionRecord] = {}
-        self._under_way: dict[str, OperationRecord] = {}
+        self._under_way: dict[str, Operation] = {}
         self._ended: dict[str, OperationRecord] = {}
 
     @property
@@ -202,12 +212,14 @@ class Planner:
         return tuple(reversed(self._decisions.values()))
 
     def operation(self, key: str) -> OperationRecord | None:
-        """Return the operation *key*, while it is under way or remembered."""
-        return self._under_way.get(key) or self._ended.get(key)
+        """Return the operation *key*, while it is under way or remembered, whoever began it."""
+        under_way = self._state.operations.get(key)
+        return self._ended.get(key) if under_way is None else _record_of(under_way)
 
     def operations(self) -> Sequence[OperationRecord]:
         """Return the operations that are under way or remembered, the newest first."""
-        return tuple(reversed((*self._ended.values(), *self._under_way.values())))
+        under_way = [_record_of(one) for one in self._state.operations.values()]
+        return tuple(reversed((*self._ended.values(), *under_way)))
 
     @contextlib.asynccontextmanager
     async def running(self, *, grace_s: float = 10.0) -> AsyncIterator["Planner"]:
@@ -273,6 +285,8 @@ class Planner:
                 self._begin(self._mark(effect))
             case Save():
                 self._begin(self._save(effect))
+            case Tell(ended):
+                self._begin(self._tell_of(ended))
             case Load():
                 if not self._loading:
                     self._loading = True
@@ -290,13 +304,13 @@ class Planner:
         _remember(self._decisions, decided.id, record)
         operation = self._state.operations.get(decided.id)
         if operation is not None:
-            began_at = self._under_way[decided.id].began_at if decided.id in self._under_way else at
-            self._under_way[decided.id] = OperationRecord(decided.id, decided.request, operation.plan, began_at)
+            self._under_way[decided.id] = operation
 
     def _end(self, key: str, outcome: Outcome) -> None:
-        record = self._under_way.pop(key, None)
-        if record is not None:
-            _remember(self._ended, key, attrs.evolve(record, ended_at=self._clock.wall(), outcome=outcome))
+        operation = self._under_way.pop(key, None)
+        if operation is not None and not isinstance(outcome, HandedOver):
+            record = attrs.evolve(_record_of(operation), ended_at=self._clock.wall(), outcome=outcome)
+            _remember(self._ended, key, record)
 
     def _tell(self, event: Event, transition: Transition) -> None:
         for listener in self._listeners:
@@ -347,8 +361,8 @@ class Planner:
             log.exception("the ledger was not saved")
             answer = Unknown(f"{type(exc).__name__}: {exc}")
         match answer:
-            case Saved(version):
-                self.dispatch(LedgerSaved(version))
+            case Saved(version, size):
+                self.dispatch(LedgerSaved(version, size))
             case Conflicted():
                 self.dispatch(LedgerMoved())
             case Refused(detail):
@@ -360,6 +374,16 @@ class Planner:
             case _:
                 assert_never(answer)
 
+    async def _tell_of(self, ended: Ended) -> None:
+        """Hand on how an operation ended; what cannot be kept now is told again to whoever leads next."""
+        try:
+            for auditor in self._auditors:
+                await auditor.tell(ended)
+        except Exception:
+            log.exception("the end of an operation was not handed on", extra={"gp_operation": ended.id})
+            return
+        self.dispatch(Told(ended.id))
+
     async def _load(self) -> None:
         try:
             found = await self._ledger.load()
@@ -369,8 +393,12 @@ class Planner:
             log.exception("the ledger was not read")
             event = LedgerUnread(f"{type(exc).__name__}: {exc}")
         else:
-            ledger, version = (None, None) if found is None else (found.ledger, found.version)
-            event = LedgerLoaded(ledger, version, self._clock.monotonic(), self._clock.wall())
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            event = (
+                LedgerLoaded(None, None, now, wall)
+                if found is None
+                else LedgerLoaded(found.ledger, found.version, now, wall, found.size)
+            )
         self._loading = False
         self.dispatch(event)
 
@@ -420,6 +448,10 @@ class _Watch:
             _resolve(self.answer, Readiness.OVERTAKEN)
         elif all(pool.ready >= pool.replicas >= pool.present for pool in pools):
             _resolve(self.answer, Readiness.SERVING)
+
+
+def _record_of(operation: Operation) -> OperationRecord:
+    return OperationRecord(operation.id, operation.request, operation.plan, operation.began_at)
 
 
 def _moves(steps: Iterable[Step]) -> list[str]:

@@ -28,7 +28,7 @@ from gpcore.decisions import (
     Rejected,
     explain,
 )
-from gpcore.events import Decided, Event, Failed, Gone, Listed, Outcome, Reply, Seen, Submitted, Succeeded
+from gpcore.events import Decided, Event, Failed, Gone, HandedOver, Listed, Outcome, Reply, Seen, Submitted, Succeeded
 from gpcore.pools import Snapshot
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,14 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "gp_headroom_gpus": ("gauge", "GPUs that may still be acquired; negative above the ceiling."),
     "gp_intents": ("gauge", "Wishes that are remembered and not met."),
     "gp_operations": ("gauge", "Operations under way."),
+    "gp_leading": ("gauge", "1 while this planner decides."),
+    "gp_ledger_epoch": ("gauge", "How many planners have taken the ledger over, one after the other."),
+    "gp_ledger_fault": ("gauge", "1 while the ledger cannot be read or written, so nothing is promised."),
+    "gp_ledger_gpus": ("gauge", "GPUs that the pools may have by the ledger, with what is held in escrow."),
+    "gp_ledger_bytes": ("gauge", "The size of the ledger as it is stored."),
+    "gp_ledger_full": ("gauge", "1 from 60 % of 1 MiB on: no new pool is taken in. Declare another budget domain."),
+    "gp_over_committed_gpus": ("gauge", "GPUs by which others have taken the pools above the ceiling."),
+    "gp_unsettled_objects": ("gauge", "Objects that are not yet as the ledger has them; nothing may grow meanwhile."),
     "gp_unknown_shapes": ("gauge", "Deployments whose GPUs are not all known; nothing may grow while there are any."),
     "gp_ready": ("gauge", "1 while requests can be decided on a current view."),
     "gp_watch_age_seconds": ("gauge", "Since the cluster was last heard of; +Inf before it was."),
@@ -73,6 +81,7 @@ _RESULTS: Mapping[str, tuple[str, str]] = {
     **{kind.kind: _CLIENT for kind in INVALID},
     **dict.fromkeys((CeilingBreach.kind, FloorBreach.kind), ("rejected", "budget_exceeded")),
     **dict.fromkeys((CallerRefused.kind, NotYours.kind), ("error", "not_authorized")),
+    "handed_over": ("rejected", "handed_over"),
     NotReady.kind: ("error", "not_ready"),
     PolicyBroken.kind: _BROKEN,
 }
@@ -197,6 +206,14 @@ class _View(Collector):
             "gp_headroom_gpus": float("inf") if headroom is None else headroom,
             "gp_intents": len(state.intents),
             "gp_operations": len(state.operations),
+            "gp_leading": state.leading,
+            "gp_ledger_epoch": state.ledger.epoch,
+            "gp_ledger_fault": bool(state.fault),
+            "gp_ledger_gpus": state.ledger.totals.charged,
+            "gp_ledger_bytes": ("gauge", "The size of the ledger as it is stored."),
+    "gp_ledger_full": ("gauge", "1 from 60 % of 1 MiB on: no new pool is taken in. Declare another budget domain."),
+    "gp_over_committed_gpus": state.ledger.excess,
+            "gp_unsettled_objects": len(state.behind) + sum(1 for _ in state.ledger.adoptions()),
             "gp_unknown_shapes": len(snapshot.unknown),
             "gp_ready": state.ready,
             "gp_watch_age_seconds": self._silence(),
@@ -240,6 +257,8 @@ def _result(outcome: Outcome) -> tuple[str, str]:
             return "success", "success"
         case Rejected(reason):
             return _RESULTS[reason.kind]
+        case HandedOver():
+            return "rejected", "handed_over"
         case Failed():
             return _BROKEN
         case _:

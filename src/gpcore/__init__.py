@@ -60,12 +60,14 @@ from gpcore.events import (
     StepUnknown,
     Submitted,
     Succeeded,
+    Tell,
     Ticked,
+    Told,
 )
 from gpcore.fences import Fence, Mint
 from gpcore.grids import Axis, RoutingGrid
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import Entry, Ledger, ObjectKey, OverdrawnError, Reservation
+from gpcore.ledger import Ended, Entry, Ledger, ObjectKey, OverdrawnError, Reservation
 from gpcore.management import Management
 from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
@@ -131,6 +133,7 @@ __all__ = [
     "Destination",
     "Disaggregated",
     "Effect",
+    "Ended",
     "Entry",
     "Event",
     "Executor",
@@ -211,7 +214,9 @@ __all__ = [
     "Submitted",
     "Succeeded",
     "Target",
+    "Tell",
     "Ticked",
+    "Told",
     "Totals",
     "Transition",
     "Unknown",

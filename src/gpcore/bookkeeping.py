@@ -24,11 +24,13 @@ from gpcore.events import (
     Reply,
     Save,
     Succeeded,
+    Tell,
+    Told,
 )
 from gpcore.executing import followed
 from gpcore.indexes import Index
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import Ledger
+from gpcore.ledger import Ledger, told
 from gpcore.operations import Operation
 from gpcore.reconciling import due, missing, recarried_all, reconciled
 from gpcore.states import Book, Drive, State, Transition
@@ -40,7 +42,7 @@ def saving(transition: Transition) -> Transition:
     if book is None or not book.urgent or book.saving is not None or not state.leading:
         return transition
     draft = attrs.evolve(book.draft, wishes=_wishes(state))
-    state = state.but(book=Book(book.stored, book.version, draft, draft))
+    state = state.but(book=Book(book.stored, book.version, draft, draft, size=book.size))
     return Transition(state, (*transition.effects, Save(draft, book.version)))
 
 
@@ -55,8 +57,27 @@ def ledger_saved(state: State, event: LedgerSaved) -> Transition:
     book = state.book
     if book is None or book.saving is None:
         return Transition(state)
-    state = state.but(book=Book(book.saving, event.version, book.draft, None, book.urgent), fault="")
-    return Transition(*due(state))
+    state = state.but(book=Book(book.saving, event.version, book.draft, None, book.urgent, event.size), fault="")
+    state, orders = due(state)
+    state, ends = _telling(state)
+    return Transition(state, (*orders, *ends))
+
+
+def _telling(state: State) -> tuple[State, tuple[Effect, ...]]:
+    """Return the orders to hand on what has ended, now that its end is on record."""
+    ended = () if state.book is None or not state.leading else state.book.stored.ended
+    known = {*state.telling, *[one.id for one in state.ledger.ended if one.told]}
+    untold = [one for one in ended if not one.told and one.id not in known]
+    if not untold:
+        return state, ()
+    telling = state.telling | {one.id for one in untold}
+    return state.but(telling=telling), tuple([Tell(one) for one in untold])
+
+
+def end_told(state: State, event: Told) -> Transition:
+    """Note that the end was handed on; it is stored with whatever is stored next."""
+    state = state.but(telling=state.telling - {event.id})
+    return Transition(state.drafting(told(state.ledger, event.id)))
 
 
 def ledger_moved(state: State, _: LedgerMoved) -> Transition:
@@ -69,7 +90,8 @@ def ledger_unsaved(state: State, event: LedgerUnsaved) -> Transition:
     state = _not_saving(state).but(fault=event.detail)
     if event.lost or state.book is None:
         return Transition(state, (Load(),))
-    told = _rebased(state, state.book.stored, state.book.version, Rejected(LedgerDown(event.detail)))
+    refused, book = Rejected(LedgerDown(event.detail)), state.book
+    told = _rebased(state, book.stored, book.version, refused, size=book.size)
     return Transition(told.state, (*told.effects, Load()))
 
 
@@ -80,7 +102,7 @@ def ledger_unread(state: State, event: LedgerUnread) -> Transition:
 
 def _not_saving(state: State) -> State:
     book = state.book
-    return state if book is None else state.but(book=Book(book.stored, book.version, book.draft, None, urgent=True))
+    return state if book is None else state.but(book=attrs.evolve(book, saving=None, urgent=True))
 
 
 def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
@@ -91,10 +113,12 @@ def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
         return Transition(state)  # an answer is under way that says more
     if book is not None and book.version == event.version and event.version is not None:
         return taking_over(Transition(*due(state)))
+    if event.ledger is None and not state.leading:  # whoever leads will make one; until then nothing is on record
+        return Transition(recarried_all(state.but(book=None)))
     ledger = event.ledger or Ledger()
     if state.leading and state.exclusive and 0 <= state.epoch < ledger.epoch:
         state = state.but(epoch=-1, leading=False, leader="")
-    return taking_over(_rebased(state, ledger, event.version))
+    return taking_over(_rebased(state, ledger, event.version, size=event.size))
 
 
 def taking_over(transition: Transition) -> Transition:
@@ -120,10 +144,12 @@ def lease_changed(state: State, event: LeaseChanged) -> Transition:
     state = state.but(leading=False, leader=event.leader, epoch=-1)
     if state.book is None:
         return Transition(state)
-    return _rebased(state, state.book.stored, state.book.version)
+    return _rebased(state, state.book.stored, state.book.version, size=state.book.size)
 
 
-def _rebased(state: State, ledger: Ledger, version: str | None, refusal: Rejected | None = None) -> Transition:
+def _rebased(
+    state: State, ledger: Ledger, version: str | None, refusal: Rejected | None = None, *, size: int = 0
+) -> Transition:
     """Return *state* on the stored *ledger*, with what was drafted and is not in it decided anew, or refused."""
     before, drives = state.book, state.drives
     drafted = {} if before is None else before.draft.operations
@@ -131,7 +157,7 @@ def _rebased(state: State, ledger: Ledger, version: str | None, refusal: Rejecte
     lost = [operation for key, operation in drafted.items() if key not in ledger.operations]
     known = {key for key in drafted if key in ledger.operations}
     state = state.but(
-        book=Book(ledger, version, ledger),
+        book=Book(ledger, version, ledger, size=size),
         drives={key: _driven(state, one, fresh=key not in known) for key, one in ledger.operations.items()},
         busy=Index((change.pool, one.id) for one in ledger.operations.values() for change in one.plan.changes),
         marking=Index(),

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from gpcore.bookkeeping import (
+    end_told,
     lease_changed,
     ledger_loaded,
     ledger_moved,
@@ -41,6 +42,7 @@ from gpcore.events import (
     StepUnknown,
     Submitted,
     Ticked,
+    Told,
 )
 from gpcore.executing import followed, given_up, observed_again, retried, step_applied, step_refused, step_unknown
 from gpcore.intents import Intents
@@ -176,6 +178,7 @@ TRANSITIONS: Mapping[type[Any], Callable[[State, Any], Transition]] = {
     LedgerLoaded: ledger_loaded,
     LedgerUnread: ledger_unread,
     LeaseChanged: lease_changed,
+    Told: end_told,
     Ticked: _ticked,
 }
 """What each kind of event does; every member of `Event` has its line."""

@@ -27,7 +27,7 @@ from gpcore.policy import resolve, violation
 from gpcore.pools import PoolKey
 from gpcore.requests import ScaleRequest
 from gpcore.reserving import going_on
-from gpcore.states import MAX_WAITERS, Drive, State, Transition
+from gpcore.states import MAX_OPERATIONS, MAX_WAITERS, Drive, State, Transition
 
 RETRIES = 3
 """How often a request is decided anew because the cluster changed between the decision and the write."""
@@ -98,6 +98,8 @@ def _not_now(state: State) -> Rejected | None:
         return Rejected(LedgerDown(state.fault))
     if state.exclusive and book.draft.epoch != state.epoch:
         return Rejected(LedgerDown("it is being taken over"))
+    if len(book.draft.operations) >= MAX_OPERATIONS:
+        return Rejected(LedgerDown(f"{MAX_OPERATIONS} operations are under way, and it holds no more"))
     return None if book.draft.complete else Rejected(NotReady())
 
 
@@ -173,6 +175,7 @@ def _drafted(state: State, event: Submitted, decision: Approved, retries: int) -
         event.request,
         decision.plan,
         tuple([Leg(step) for step in decision.plan.steps]),
+        began_at=event.now + state.wall_offset,
         before=state.view.totals,
         totals=decision.totals,
         excess=state.rules.budget.excess(state.view.totals),

@@ -7,7 +7,7 @@ are all that ever leaves the core.
 import attrs
 
 from gpcore.decisions import Decision, Rejected
-from gpcore.ledger import Ledger, ObjectKey
+from gpcore.ledger import Ended, Ledger, ObjectKey
 from gpcore.plans import Plan, Step
 from gpcore.pools import Authority, Deployment, ParticipantId
 from gpcore.requests import ScaleRequest
@@ -132,9 +132,10 @@ class Marked:
 
 @attrs.frozen
 class LedgerSaved:
-    """The ledger that was to be saved is stored, as *version*."""
+    """The ledger that was to be saved is stored, as *version*, in *size* bytes."""
 
     version: str
+    size: int = 0
 
 
 @attrs.frozen
@@ -161,6 +162,7 @@ class LedgerLoaded:
     version: str | None
     now: float
     wall: float
+    size: int = 0
 
 
 @attrs.frozen
@@ -168,6 +170,13 @@ class LedgerUnread:
     """The ledger could not be read."""
 
     detail: str
+
+
+@attrs.frozen
+class Told:
+    """The end of operation *id* was handed on to whoever keeps such records."""
+
+    id: str
 
 
 @attrs.frozen
@@ -206,6 +215,7 @@ Event = (
     | LedgerLoaded
     | LedgerUnread
     | LeaseChanged
+    | Told
     | Ticked
 )
 
@@ -237,6 +247,13 @@ class Save:
 
 
 @attrs.frozen
+class Tell:
+    """Hand on how an operation ended, which is on record: at least once, and by its id just once."""
+
+    ended: Ended
+
+
+@attrs.frozen
 class Load:
     """Read the ledger."""
 
@@ -249,4 +266,4 @@ class Reply:
     outcome: Outcome
 
 
-Effect = Decided | Apply | Mark | Save | Load | Reply
+Effect = Decided | Apply | Mark | Save | Tell | Load | Reply

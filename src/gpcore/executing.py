@@ -101,10 +101,27 @@ def _returning(state: State, operation: Operation, back: tuple[Step, ...]) -> St
 def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
     """Return *state* without *operation*, which ended so, and the answers to all who wait for it."""
     drive = state.drives.get(operation.id, Drive(state.now))
-    status, message = ("success", "") if isinstance(outcome, Succeeded) else ("error", operation.problem or "")
-    record = Ended(operation.id, state.now + state.wall_offset, status, message)
+    record = Ended(
+        operation.id,
+        operation.began_at,
+        state.now + state.wall_offset,
+        "success" if isinstance(outcome, Succeeded) else "error",
+        operation.problem or "",
+        str(operation.request.caller),
+        str(operation.request.participant),
+        "; ".join([_told(leg) for leg in operation.legs]),
+        operation.before.charged,
+        state.view.totals.charged,
+    )
     state = _let_go(state.drafting(closed(state.ledger, record)), operation)
     return Transition(state, tuple([Reply(waiter, outcome) for waiter in drive.waiters]))
+
+
+def _told(leg: Leg) -> str:
+    """Return what was written by *leg*, and through which fence, for the record."""
+    changes = ", ".join([f"{one.pool} {one.before} to {one.after}" for one in leg.step.changes])
+    fence = "" if leg.step.fence is None else f" ({leg.step.fence.old or '-'} to {leg.step.fence.new})"
+    return f"{changes}: {leg.stage.value}{fence}"
 
 
 def _let_go(state: State, operation: Operation) -> State:

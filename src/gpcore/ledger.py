@@ -25,10 +25,13 @@ from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Totals
 REPEATS = 32
 """How many requests of one caller are remembered by their ids."""
 
-CALLERS = 1_000
-"""Of how many callers something is remembered; of one more, the one that was silent for longest is forgotten."""
+ALL_REPEATS = 512
+"""How many requests of all callers are remembered by their ids; of one more, the oldest is forgotten."""
 
-ENDED = 64
+CALLERS = 1_000
+"""Of how many callers the last sequence number is remembered."""
+
+ENDED = 32
 """How many operations that have ended are remembered."""
 
 
@@ -155,12 +158,23 @@ class Move:
 
 @attrs.frozen
 class Ended:
-    """Remember how operation *id* ended *at* this time (wall-clock seconds)."""
+    """Remember how operation *id*, begun and ended at these times (wall-clock seconds), ended: the record of an audit.
+
+    *caller* is who asked for *participant*, as far as is known; *changes* what was written, with its fences, and
+    *before* and *after* the fleet's charged GPUs. *told*: it was handed on to whoever keeps such records.
+    """
 
     id: str
-    at: float
+    began_at: float
+    ended_at: float
     status: str
     message: str
+    caller: str = ""
+    participant: str = ""
+    changes: str = ""
+    before: int = 0
+    after: int = 0
+    told: bool = False
 
 
 @attrs.frozen
@@ -321,8 +335,16 @@ def abandoned(ledger: Ledger, key: str) -> Ledger:
 
 
 def closed(ledger: Ledger, ended: Ended) -> Ledger:
-    """Return *ledger* without the operation of *ended*, which is remembered."""
+    """Return *ledger* without the operation of *ended*, which is remembered instead of one that was."""
     return attrs.evolve(abandoned(ledger, ended.id), ended=(*ledger.ended[1 - ENDED :], ended))
+
+
+def told(ledger: Ledger, key: str) -> Ledger:
+    """Return *ledger* in which the end of operation *key* was handed on."""
+    if not any(one.id == key and not one.told for one in ledger.ended):
+        return ledger
+    ended = tuple([attrs.evolve(one, told=True) if one.id == key else one for one in ledger.ended])
+    return attrs.evolve(ledger, ended=ended)
 
 
 def _leg_of(ledger: Ledger, entry: Entry, stage: Stage) -> dict[str, Operation | None]:

@@ -40,16 +40,18 @@ class Leg:
 class Operation:
     """Carry out *plan* for *request*, or leave everything as it was.
 
-    *legs* are what is being written: the steps of the plan, or, when *returning*, what puts back those that were done.
-    *before* and *totals* are the fleet's GPUs when it was approved and when it is done; *excess* those by which the
-    fleet was above the ceiling then. *escrow* are GPUs that it holds for legs still to come, and *dip* those by which
-    the fleet may stand below the floor meanwhile. *problem* is what went wrong, after which nothing new is acquired.
+    It began at *began_at* (wall-clock seconds). *legs* are what is being written: the steps of the plan, or, when
+    *returning*, what puts back those that were done. *before* and *totals* are the fleet's GPUs when it was approved
+    and when it is done; *excess* those by which the fleet was above the ceiling then. *escrow* are GPUs that it holds
+    for legs still to come, and *dip* those by which the fleet may stand below the floor meanwhile. *problem* is what
+    went wrong, after which nothing new is acquired.
     """
 
     id: str
     request: ScaleRequest
     plan: Plan
     legs: tuple[Leg, ...]
+    began_at: float = 0.0
     before: Totals = attrs.field(factory=Totals)
     totals: Totals = attrs.field(factory=Totals)
     excess: int = 0

@@ -14,7 +14,7 @@ from gpcore.control import State
 from gpcore.decisions import Decision
 from gpcore.events import Gone, Listed, Mark, Outcome, Seen, Stale
 from gpcore.leases import HeldLease, Lease
-from gpcore.ledger import Ledger
+from gpcore.ledger import Ended, Ledger
 from gpcore.plans import Step
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
@@ -84,17 +84,19 @@ class Executor(Protocol):
 
 @attrs.frozen
 class Versioned:
-    """A ledger as it is stored, and the *version* that whoever stores the next one must name."""
+    """A ledger as it is stored, in *size* bytes, and the *version* that whoever stores the next one must name."""
 
     ledger: Ledger
     version: str
+    size: int = 0
 
 
 @attrs.frozen
 class Saved:
-    """The ledger is stored as *version*."""
+    """It is stored as *version*, in *size* bytes (0: where size is no matter)."""
 
     version: str
+    size: int = 0
 
 
 @attrs.frozen
@@ -124,11 +126,16 @@ class LeaseStore(Protocol):
         """Return the lease as it is stored, or None where there is none; PortError where it cannot be read."""
         ...
 
-    async def save(self, lease: Lease, *, expected: str | None) -> bool:
-        """Store *lease* if the stored one is still of version *expected* (None: if there is none).
+    async def save(self, lease: Lease, *, expected: str | None) -> Saving:
+        """Store *lease* if the stored one is still of version *expected* (None: if there is none); else nothing."""
+        ...
 
-        Say whether it is stored; PortError where nobody knows.
-        """
+
+class Auditor(Protocol):
+    """Keep the records of what was done to the cluster."""
+
+    async def tell(self, ended: Ended) -> None:
+        """Keep *ended*, once, however often the operation of its id is told; PortError where it could not be kept."""
         ...
 
 

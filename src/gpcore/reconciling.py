@@ -41,12 +41,15 @@ class _Reading:
     ledger: Ledger
     mint: Mint
     behind: Index[ObjectKey, int]
+    full: bool = False
     urgent: bool = False
 
     def take(self, key: ObjectKey, pools: list[Pool]) -> None:
         """Hold the *pools* of the object *key* against its entry."""
         entry = self.ledger.entry(key)
         fence = pools[0].fence or ""
+        if entry is None and self.full:
+            return
         if entry is None:
             self._adopt(Entry(key, "", held(pools)), old=fence)
             return
@@ -132,7 +135,7 @@ def reconciled(state: State, deployments: Iterable[Deployment]) -> tuple[State, 
     book = state.book
     if book is None:
         return state, set()
-    reading = _Reading(book.draft, state.mint, state.behind)
+    reading = _Reading(book.draft, state.mint, state.behind, book.full)
     concerned: set[str] = set()
     for deployment in deployments:
         for key, pools in objects_of(deployment).items():

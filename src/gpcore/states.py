@@ -25,6 +25,12 @@ from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Snapshot
 MAX_WAITERS = 1_000
 """How many requests may share one operation; to one more its pools are busy."""
 
+MAX_OPERATIONS = 512
+"""How many operations may be under way at once, since each takes room in the ledger."""
+
+FULL_BYTES = 629_145
+"""From where on the ledger takes no new object: 60 % of the MiB that a store surely takes."""
+
 NOTHING = Snapshot()
 
 
@@ -77,7 +83,7 @@ class Book:
     """The ledger as this planner has it.
 
     *stored* is what was last known to be stored, as *version* (None: nothing is); *draft* what it should be, and
-    *saving* what is being stored. *urgent*: something waits for the draft to be stored.
+    *saving* what is being stored. *urgent*: something waits for the draft to be stored. *size* is in bytes.
     """
 
     stored: Ledger
@@ -85,6 +91,12 @@ class Book:
     draft: Ledger
     saving: Ledger | None = None
     urgent: bool = False
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Say whether no new object may be taken in."""
+        return self.size >= FULL_BYTES
 
 
 @attrs.frozen(slots=False)
@@ -93,7 +105,8 @@ class State:
 
     *snapshot* None: the cluster was never read as a whole. *book* None: the ledger was never read, or cannot be, for
     the reason *fault*. *busy* leads from a pool to its operation, *behind* to the objects that are not as the ledger
-    has them (and for how many ticks), *marking* to the marks under way. *leading* says whether this planner decides,
+    has them (and for how many ticks), *marking* to the marks under way;
+    *telling* are the operations whose end is being handed on. *leading* says whether this planner decides,
     since *epoch* of the ledger; *leader* is the address of the one that does; *exclusive* whether it is the only one.
     *now* is when it was last told the time, and *wall_offset* wall-clock less monotonic time.
     """
@@ -108,6 +121,7 @@ class State:
     busy: Index[PoolKey, str] = attrs.field(factory=Index)
     behind: Index[ObjectKey, int] = attrs.field(factory=Index)
     marking: Index[ObjectKey, str] = attrs.field(factory=Index)
+    telling: frozenset[str] = frozenset()
     mint: Mint = attrs.field(factory=Mint)
     leading: bool = False
     leader: str = ""
@@ -134,7 +148,8 @@ class State:
     @property
     def ready(self) -> bool:
         """Say whether requests can be answered on a current view, be it by decisions or by naming who decides."""
-        return self.snapshot is not None and not self.stale and self.book is not None and self.book.draft.complete
+        current = self.snapshot is not None and not self.stale
+        return current and (not self.leading or (self.ledger.complete and self.epoch == self.ledger.epoch))
 
     def but(self, **changes: Any) -> "State":  # noqa: ANN401 - the fields of this class
         """Return this state with *changes*, unchecked; a fifth of the cost of `attrs.evolve`."""
@@ -148,7 +163,8 @@ class State:
         book = self.book
         if book is None or draft is book.draft:
             return self
-        return self.but(book=Book(book.stored, book.version, draft, book.saving, book.urgent or urgent))
+        urgent = book.urgent or urgent
+        return self.but(book=Book(book.stored, book.version, draft, book.saving, urgent, book.size))
 
     def driving(self, key: str, drive: Drive | None) -> "State":
         """Return this state with *drive* for the operation *key*, or none."""
@@ -197,6 +213,8 @@ def carried(state: State, deployment: Deployment) -> Deployment:
 
 
 def _promised(state: State, pool: Pool) -> int | None:
+    if state.book is None:
+        return None
     operation = state.busy.get(pool.key)
     if operation is not None:
         return state.operations[operation].goal(pool.key)

@@ -15,6 +15,8 @@ from gpcore.decisions import (
     CallerRefused,
     CeilingBreach,
     FloorBreach,
+    LedgerDown,
+    NotLeading,
     NotReady,
     NotYours,
     OnePoolTwice,
@@ -22,6 +24,7 @@ from gpcore.decisions import (
     ShapeUnknown,
     UnknownDeployment,
     UnknownPool,
+    Unsettled,
     ViewStale,
     WrongComponent,
 )
@@ -57,6 +60,7 @@ CODES: Mapping[str, Code] = {
     ShapeUnknown.kind: Code(HTTPStatus.CONFLICT, "rejected", "The GPUs per replica of a deployment are not known."),
     Busy.kind: Code(HTTPStatus.CONFLICT, "rejected", "A pool of the request is being changed already.", 1),
     ViewStale.kind: Code(HTTPStatus.CONFLICT, "rejected", "The cluster is not followed now; nothing may grow.", 5),
+    Unsettled.kind: Code(HTTPStatus.CONFLICT, "rejected", "What a pool may have is being put on record.", 1),
     AmbiguousName.kind: Code(HTTPStatus.CONFLICT, "rejected", "Two deployments derive the caller's name."),
     "body_too_large": _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than 64 KiB."),
     "media_type": _error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not application/json in UTF-8."),
@@ -70,6 +74,12 @@ CODES: Mapping[str, Code] = {
     PolicyBroken.kind: _error(HTTPStatus.INTERNAL_SERVER_ERROR, "The policy's plan broke a rule; nothing was done."),
     "failed": _error(HTTPStatus.BAD_GATEWAY, "The cluster did not take the change; the message says what it did take."),
     NotReady.kind: _error(HTTPStatus.SERVICE_UNAVAILABLE, "The cluster was not read yet.", 1),
+    NotLeading.kind: Code(
+        HTTPStatus.SERVICE_UNAVAILABLE, "rejected", "Another planner decides; `reason.leader` is its address.", 1
+    ),
+    LedgerDown.kind: Code(
+        HTTPStatus.SERVICE_UNAVAILABLE, "rejected", "The ledger cannot be read or written, so nothing is promised.", 1
+    ),
     "stopping": _error(HTTPStatus.SERVICE_UNAVAILABLE, "The planner is being stopped.", 5),
 }
 """How each kind of end is answered; the kinds of refusals are those of `gpcore.decisions`."""
