@@ -1,13 +1,13 @@
 """What each event makes of the planner, as examples; whatever the order, see `test_control_machine`."""
 
-from collections.abc import Callable
 from typing import get_args
 
 import attrs
 import pytest
 
 from gpcore.budgets import Budget
-from gpcore.control import RETRIES, TRANSITIONS, Rules, State, Transition, preview, step
+from gpcore.control import TRANSITIONS, Rules, State, Transition, preview, step
+from gpcore.deciding import RETRIES
 from gpcore.decisions import (
     Approved,
     Busy,
@@ -21,13 +21,17 @@ from gpcore.decisions import (
     ViewStale,
 )
 from gpcore.events import (
-    Apply,
     Decided,
     Event,
     Failed,
     Gone,
+    LeaseChanged,
+    LedgerLoaded,
+    LedgerSaved,
     Listed,
+    Load,
     Reply,
+    Save,
     Seen,
     Stale,
     StepApplied,
@@ -39,68 +43,12 @@ from gpcore.events import (
 )
 from gpcore.intents import Intent, Intents
 from gpcore.management import Management
-from gpcore.plans import Plan, Step
+from gpcore.plans import Plan
 from gpcore.policy import Policy
-from gpcore.pools import Authority, Deployment, ParticipantId, Snapshot
+from gpcore.pools import Deployment, ParticipantId, Snapshot
 from gpcore.requests import ScaleRequest
-from tests.core.words import fleet, key, pool, request
-
-
-class Planner:
-    """A planner that has listed *pools*, and what it has said so far."""
-
-    def __init__(self, *pools: str, ceiling: int | None = None, floor: int = 0, rules: Rules | None = None) -> None:
-        self.state = State(rules or Rules(budget=Budget(floor, ceiling), deadline_s=100.0))
-        self.said: list[object] = []
-        self.happen(Listed(tuple(fleet(*pools).deployments())))
-
-    def happen(self, event: Event) -> tuple[object, ...]:
-        transition = step(self.state, event)
-        self.state = transition.state
-        self.said += transition.effects
-        return transition.effects
-
-    def ask(self, *texts: str, name: str = "1", now: float = 0.0) -> tuple[object, ...]:
-        return self.happen(Submitted(name, request(*texts), now))
-
-    def see(self, text: str, *, present: int | None = None, uid: str = "uid") -> tuple[object, ...]:
-        """Show one pool as it is, alone in its deployment."""
-        seen = pool(text)
-        shown = attrs.evolve(
-            seen,
-            present=seen.replicas if present is None else present,
-            authority=Authority(seen.authority.name, uid),
-        )
-        return self.happen(Seen(Deployment(seen.key.participant, (shown,))))
-
-    def applied(self, at: int = 0) -> tuple[object, ...]:
-        return self.happen(StepApplied(*self.order(at)))
-
-    def order(self, at: int = 0) -> tuple[str, Step]:
-        """Return the operation and the step of one of the orders so far."""
-        order = [one for one in self.said if isinstance(one, Apply)][at]
-        return order.operation, order.step
-
-    @property
-    def replies(self) -> list[tuple[str, object]]:
-        return [(one.id, one.outcome) for one in self.said if isinstance(one, Reply)]
-
-    @property
-    def snapshot(self) -> Snapshot:
-        assert self.state.snapshot is not None
-        return self.state.snapshot
-
-
-def told(effects: tuple[object, ...]) -> list[str]:
-    """Return each effect in a word or two."""
-    return [
-        f"apply {', '.join(f'{one.pool.participant.name} {one.after}' for one in effect.step.changes)}"
-        if isinstance(effect, Apply)
-        else f"reply {effect.id} {type(effect.outcome).__name__}"
-        if isinstance(effect, Reply)
-        else type(effect).__name__
-        for effect in effects
-    ]
+from tests.core.driving import Planner, stored, told
+from tests.core.words import fleet, key, request
 
 
 def test_every_event_has_its_line() -> None:
@@ -115,18 +63,29 @@ def test_nothing_is_decided_before_the_cluster_was_read() -> None:
     assert not state.ready
     assert preview(state, request("a/prefill 5"), now=0) == Rejected(NotReady())
     assert told(step(state, Submitted("1", request("a/prefill 5"), 0)).effects) == ["Decided", "reply 1 Rejected"]
-    for event in (Seen(Deployment(ParticipantId("ns", "a"))), Gone(ParticipantId("ns", "a")), Ticked(1.0)):
+    for event in (Seen(Deployment(ParticipantId("ns", "a"))), Gone(ParticipantId("ns", "a"))):
         assert step(state, event) == Transition(state)
-    assert step(state, Listed(())).state.ready
+
+
+def test_a_planner_is_ready_when_it_leads_and_has_read_the_cluster_and_the_ledger() -> None:
+    leading = step(State(), LeaseChanged(leading=True))
+    assert leading.effects == (Load(),)
+    read = stored(step(leading.state, LedgerLoaded(None, None, 0.0, 1e9)))
+    assert not read.state.ready
+    listed = stored(step(read.state, Listed(())))
+    assert listed.state.ready
+    assert stored(step(listed.state, Submitted("1", request("a/prefill 5"), 0.0))).effects[-1] != Reply(
+        "1", Rejected(NotReady())
+    )
 
 
 def test_what_is_not_managed_is_not_seen() -> None:
     rules = Rules(Management(frozenset({"ns-a"})))
-    planner = Planner("a/prefill 4x1", "b/prefill 4x1", rules=rules)
+    planner = Planner("a/prefill 4x1", rules=rules)
+    planner.happen(Listed(tuple(fleet("a/prefill 4x1", "b/prefill 4x1").deployments())))
     assert [one.id.name for one in planner.snapshot.deployments()] == ["a"]
     before = planner.state
-    planner.see("b/prefill 5x1")
-    planner.happen(Gone(ParticipantId("ns", "b")))
+    assert planner.see("b/prefill 5x1") == planner.happen(Gone(ParticipantId("ns", "b"))) == ()
     assert planner.state == before
     assert preview(planner.state, request("b/prefill 5"), now=0) == Rejected(CallerRefused("ns-b"))
 
@@ -149,14 +108,29 @@ def test_a_wish_that_makes_no_sense_is_not_remembered() -> None:
 # one request ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_that_fits_is_written_seen_and_answered() -> None:
+def test_a_request_that_fits_is_put_on_record_then_written_then_answered() -> None:
     planner = Planner("a/prefill 4x1", ceiling=9)
-    assert told(planner.ask("a/prefill 6")) == ["Decided", "apply a 6"]
-    assert planner.snapshot.totals.charged == 6
-    assert told(planner.see("a/prefill 6x1")) == []
-    assert told(planner.applied()) == ["reply 1 Succeeded"]
+    (decided, save) = planner.waits(Submitted("1", request("a/prefill 6"), 0.0))
+    assert isinstance(decided, Decided)
+    assert isinstance(save, Save)
+    assert (save.expected, save.ledger.totals.charged, planner.snapshot.totals.charged) == ("1", 6, 6)
+    assert told(planner.happen(LedgerSaved("2"))) == ["apply a 6"]
+    assert told(planner.lands()) == ["reply 1 Succeeded"]
     assert planner.state.operations == {}
     assert len(planner.state.intents) == 0
+
+
+def test_what_is_written_has_the_fence_that_is_on_record() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.ask("a/prefill 6")
+    entry = planner.entry("a")
+    assert entry is not None
+    assert entry.reservation is not None
+    assert planner.order()[1].fence == entry.reservation.fence
+    planner.lands()
+    after = planner.entry("a")
+    assert after is not None
+    assert (after.fence, after.reservation) == (entry.reservation.fence.new, None)
 
 
 def test_a_request_for_what_is_succeeds_without_a_write() -> None:
@@ -175,10 +149,8 @@ def test_a_wish_that_is_met_in_part_keeps_its_age() -> None:
     planner = Planner("a/prefill 4x1", "b/prefill 4x1", floor=8, ceiling=8)
     planner.ask("b/prefill 1", name="0", now=3.0)
     planner.ask("a/prefill 5", now=5.0)
-    planner.see("b/prefill 3x1")
-    planner.applied()
-    planner.see("a/prefill 5x1")
-    planner.applied(1)
+    planner.lands()
+    planner.lands(1)
     assert [*planner.state.intents] == [Intent(key("b/prefill"), 1, 3.0)]
     assert told(planner.ask("a/prefill 6", name="2", now=6.0)) == ["Decided", "apply b 2"]
 
@@ -221,8 +193,7 @@ def test_the_same_wish_shares_the_operation_and_another_one_has_to_wait() -> Non
     assert planner.replies == [("3", busy)]
     assert preview(planner.state, request("a/prefill 7"), now=0) == busy
     assert isinstance(preview(planner.state, request("a/prefill 6"), now=0), Approved)
-    planner.see("a/prefill 6x1")
-    assert told(planner.applied()) == ["reply 1 Succeeded", "reply 2 Succeeded"]
+    assert told(planner.lands()) == ["reply 1 Succeeded", "reply 2 Succeeded"]
 
 
 # several steps --------------------------------------------------------------------------------------------------------
@@ -240,8 +211,7 @@ def test_an_acquisition_waits_while_the_gpus_of_something_are_not_known() -> Non
     planner = paired()
     stranger = Deployment(ParticipantId("ns", "c"), fixed_gpus=None)
     planner.happen(Seen(stranger))
-    planner.applied()
-    assert told(planner.see("b/prefill 3x1")) == []
+    assert told(planner.lands()) == []
     assert told(planner.happen(Seen(attrs.evolve(stranger, fixed_gpus=0)))) == []
     assert told(planner.happen(Ticked(1.0))) == ["apply a 5"]
 
@@ -256,23 +226,20 @@ def test_who_shares_an_operation_hears_the_total_that_it_ends_with() -> None:
 
 def test_an_acquisition_waits_until_what_was_released_is_seen_free() -> None:
     planner = paired()
-    planner.see("b/prefill 3x1", present=4)
-    assert told(planner.applied()) == []
-    assert told(planner.see("b/prefill 3x1", present=3)) == ["apply a 5"]
-    planner.see("a/prefill 5x1")
-    assert told(planner.applied(1)) == ["reply 1 Succeeded"]
+    assert told(planner.lands(draining=1)) == []
+    assert told(planner.shows()) == ["apply a 5"]
+    assert told(planner.lands(1)) == ["reply 1 Succeeded"]
 
 
 def test_an_acknowledgement_alone_is_not_enough() -> None:
     planner = paired()
     assert told(planner.applied()) == []
-    assert told(planner.see("b/prefill 3x1")) == ["apply a 5"]
+    assert told(planner.shows()) == ["apply a 5"]
 
 
 def test_room_that_others_leave_will_do_as_well() -> None:
     planner = paired()
-    planner.see("b/prefill 3x1", present=4)
-    planner.applied()
+    planner.lands(draining=1)
     planner.happen(Seen(Deployment(ParticipantId("ns", "c"))))
     assert told(planner.happen(Gone(ParticipantId("ns", "b")))) == ["apply a 5"]
 
@@ -280,32 +247,46 @@ def test_room_that_others_leave_will_do_as_well() -> None:
 def test_nothing_grows_on_a_stale_view_and_a_list_lets_it_go_on() -> None:
     planner = paired()
     planner.happen(Stale())
-    planner.see("b/prefill 3x1")
-    assert told(planner.applied()) == []
-    assert told(planner.happen(Listed(tuple(planner.snapshot.deployments())))) == ["apply a 5"]
+    assert told(planner.lands()) == []
+    assert told(planner.relist()) == ["apply a 5"]
 
 
-def test_what_does_not_come_free_is_given_up_after_the_deadline() -> None:
+def test_what_does_not_come_free_is_given_up_and_given_back_after_the_deadline() -> None:
     planner = paired()
-    planner.see("b/prefill 3x1", present=4)
-    planner.applied()
+    planner.lands(draining=1)
     planner.happen(Ticked(100.0))
-    assert told(planner.happen(Ticked(100.1))) == ["reply 1 Failed"]
+    assert told(planner.happen(Ticked(100.1))) == ["apply b 4"]
+    assert planner.replies[1:] == []
+    assert told(planner.lands(1)) == ["reply 1 Failed"]
     (_, outcome) = planner.replies[-1]
     assert isinstance(outcome, Failed)
     assert outcome.problem == "the GPUs did not come free within 100 s; still held by ns/b/prefill"
-    assert [one.changes[0].pool for one in outcome.done] == [key("b/prefill")]
+    assert ([one.changes[0].pool for one in outcome.returned], outcome.done) == ([key("b/prefill")], ())
 
 
-def test_room_that_others_took_is_given_up_after_the_deadline_too() -> None:
+def test_room_that_others_took_is_given_up_after_the_deadline_and_what_cannot_be_given_back_after_another() -> None:
     planner = paired()
-    planner.see("c/prefill 1x1")
-    planner.see("b/prefill 3x1")
-    assert told(planner.applied()) == []
-    assert told(planner.happen(Ticked(101.0))) == ["reply 1 Failed"]
+    planner.see("c/prefill 1x1", fence="")
+    planner.marked()
+    assert told(planner.lands()) == []
+    assert told(planner.happen(Ticked(101.0))) == []
+    assert told(planner.happen(Ticked(200.0))) == []
+    assert told(planner.happen(Ticked(201.0))) == ["reply 1 Failed"]
     (_, outcome) = planner.replies[-1]
     assert isinstance(outcome, Failed)
-    assert outcome.problem.endswith("still held by others")
+    assert outcome.problem == (
+        "the GPUs did not come free within 100 s; still held by others; and ns/b/prefill could not be given back"
+    )
+    assert planner.ledger.totals.charged == 8, "nothing is held back any more"
+
+
+def test_what_others_leave_again_is_given_back() -> None:
+    planner = paired()
+    planner.see("c/prefill 1x1", fence="")
+    planner.marked()
+    planner.lands()
+    planner.happen(Ticked(101.0))
+    assert told(planner.happen(Gone(ParticipantId("ns", "c")))) == ["apply b 4"]
 
 
 # what goes wrong ------------------------------------------------------------------------------------------------------
@@ -314,63 +295,80 @@ def test_room_that_others_took_is_given_up_after_the_deadline_too() -> None:
 def test_a_step_of_unknown_outcome_is_sent_again_with_the_clock() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
-    assert planner.happen(StepUnknown(*planner.order(), "lost")) == ()
+    assert planner.lost() == ()
     assert told(planner.happen(Ticked(1.0))) == ["apply a 6"]
-    planner.see("a/prefill 6x1")
-    assert told(planner.happen(StepRefused(*planner.order(), "not as the step says"))) == ["reply 1 Succeeded"]
+    assert planner.order(0) == planner.order(1), "the same fence, so that it lands once"
+    assert told(planner.shows()) == ["reply 1 Succeeded"]
+    assert planner.refused() == ()
 
 
 def test_a_step_of_unknown_outcome_that_is_seen_is_done() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
-    planner.happen(StepUnknown(*planner.order(), "lost"))
-    assert told(planner.see("a/prefill 6x1")) == ["reply 1 Succeeded"]
+    planner.lost()
+    assert told(planner.shows()) == ["reply 1 Succeeded"]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        StepApplied,
-        lambda operation, one: StepRefused(operation, one, "not as the step says"),
-        lambda operation, one: StepUnknown(operation, one, "lost"),
-    ],
-)
-def test_a_step_that_is_seen_and_undone_before_its_answer_is_done(answer: Callable[[str, Step], Event]) -> None:
+@pytest.mark.parametrize("answer", ["applied", "refused", "lost"])
+def test_a_step_that_is_seen_and_undone_before_its_answer_is_done(answer: str) -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
-    planner.see("a/prefill 6x1")
-    planner.see("a/prefill 4x1")
-    assert told(planner.happen(answer(*planner.order()))) == ["reply 1 Succeeded"]
-    assert planner.snapshot.pool(key("a/prefill")) == pool("a/prefill 4x1")
+    _, order = planner.order()
+    assert order.fence is not None
+    assert "reply 1 Succeeded" in told(planner.see("a/prefill 4x1", fence=order.fence.new))
+    assert getattr(planner, answer)() == ()
+    assert len(planner.replies) == 1
 
 
 def test_a_step_that_has_landed_and_was_undone_unseen_is_done_when_all_is_listed() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
-    assert told(planner.applied()) == []
-    assert told(planner.happen(Listed(tuple(fleet("a/prefill 4x1").deployments())))) == ["reply 1 Succeeded"]
+    _, order = planner.order()
+    assert order.fence is not None
+    (listed,) = fleet("a/prefill 4x1").deployments()
+    shown = attrs.evolve(listed, pools=(attrs.evolve(listed.pools[0], fence=order.fence.new),))
+    assert "reply 1 Succeeded" in told(planner.happen(Listed((shown,))))
 
 
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
     order = planner.order()
-    planner.see("a/prefill 6x1")
-    planner.applied()
+    planner.lands()
     before = planner.state
     for event in (StepApplied(*order), StepRefused(*order, "late"), StepUnknown(*order, "late")):
         assert planner.happen(event) == ()
         assert planner.state == before
 
 
+def test_what_was_refused_is_made_impossible_before_anything_else_is_done_about_it() -> None:
+    planner = Planner("a/prefill 4x1", ceiling=6)
+    planner.ask("a/prefill 6")
+    assert told(planner.refused(why="a webhook says no")) == ["mark a"]
+    assert planner.ledger.totals.charged == 6, "it may still land"
+    assert planner.refused() == ()
+    assert told(planner.marked()) == ["reply 1 Failed"]
+    assert planner.replies == [("1", Failed("a webhook says no"))]
+    assert planner.ledger.totals.charged == 4
+
+
+def test_what_was_refused_and_has_landed_all_the_same_is_done() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.ask("a/prefill 6")
+    planner.refused()
+    assert told(planner.lands()) == ["reply 1 Failed"]
+    (_, outcome) = planner.replies[-1]
+    assert isinstance(outcome, Failed)
+    assert [one.changes[0].after for one in outcome.done] == [6], "it says what stands"
+
+
 def test_a_refusal_because_the_cluster_changed_is_decided_anew() -> None:
     planner = Planner("a/prefill 4x1", ceiling=8)
     planner.ask("a/prefill 6")
     planner.see("a/prefill 5x1")
-    again = planner.happen(StepRefused(*planner.order(), "5 replicas, not 4"))
-    assert told(again) == ["Decided", "apply a 6"]
-    planner.see("a/prefill 6x1")
-    assert told(planner.applied(1)) == ["reply 1 Succeeded"]
+    assert told(planner.refused(why="5 replicas, not 4")) == ["mark a"]
+    assert told(planner.marked()) == ["Decided", "apply a 6"]
+    assert told(planner.lands(1)) == ["reply 1 Succeeded"]
 
 
 def test_a_wish_that_came_meanwhile_is_kept_when_the_older_one_is_decided_anew() -> None:
@@ -378,47 +376,45 @@ def test_a_wish_that_came_meanwhile_is_kept_when_the_older_one_is_decided_anew()
     planner.ask("a/prefill 6")
     planner.ask("a/prefill 2", name="2", now=5.0)
     planner.see("a/prefill 5x1")
-    planner.happen(StepRefused(*planner.order(), "5 replicas, not 4"))
+    planner.refused()
+    planner.marked()
     assert [one.replicas for one in planner.state.intents] == [2]
     assert planner.state.intents.shelves(planner.snapshot, -1) == Intents.of((), planner.snapshot).shelves(
         planner.snapshot, -1
     )
 
 
-def test_a_request_that_is_decided_anew_may_be_refused_or_met_for_all_who_wait() -> None:
-    for seen, outcome in (("a/prefill 6x1", "Succeeded"), ("a/prefill 9x1", "Rejected")):
-        planner = Planner("a/prefill 4x1", "c/prefill 1x1", floor=9, ceiling=10)
-        planner.ask("a/prefill 6")
-        planner.ask("a/prefill 6", name="2")
-        planner.see(seen)
-        planner.happen(Seen(Deployment(ParticipantId("ns", "c"))))
-        planner.happen(StepRefused(*planner.order(), "changed"))
-        assert [(who, type(how).__name__) for who, how in planner.replies] == [("1", outcome), ("2", outcome)]
+@pytest.mark.parametrize(("seen", "outcome"), [("a/prefill 6x1", "Succeeded"), ("a/prefill 9x1", "Rejected")])
+def test_a_request_that_is_decided_anew_may_be_refused_or_met_for_all_who_wait(seen: str, outcome: str) -> None:
+    planner = Planner("a/prefill 4x1", "c/prefill 1x1", floor=9, ceiling=10)
+    planner.ask("a/prefill 6")
+    planner.ask("a/prefill 6", name="2")
+    planner.see(seen)
+    planner.happen(Seen(Deployment(ParticipantId("ns", "c"))))
+    planner.refused()
+    planner.marked()
+    assert [(who, type(how).__name__) for who, how in planner.replies] == [("1", outcome), ("2", outcome)]
 
 
 def test_a_deployment_that_is_gone_when_its_request_is_decided_anew_is_refused() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
-    planner.happen(Gone(ParticipantId("ns", "a")))
-    assert told(planner.happen(StepRefused(*planner.order(), "gone"))) == ["Decided", "reply 1 Rejected"]
+    assert told(planner.happen(Gone(ParticipantId("ns", "a")))) == ["Decided", "reply 1 Rejected"]
     assert len(planner.state.busy) == 0
+    assert planner.refused() == ()
 
 
 def test_a_cluster_that_keeps_changing_is_not_chased_for_ever() -> None:
     planner = Planner("a/prefill 1x1")
     planner.ask("a/prefill 99")
     for at in range(RETRIES):
-        planner.see(f"a/prefill {at + 2}x1")
-        assert told(planner.happen(StepRefused(*planner.order(at), "changed"))) == ["Decided", "apply a 99"]
-    planner.see("a/prefill 50x1")
-    assert told(planner.happen(StepRefused(*planner.order(RETRIES), "changed"))) == ["reply 1 Failed"]
+        planner.see(f"a/prefill {at + 2}x1", fence=planner.fence("a"))
+        planner.refused(at)
+        assert told(planner.marked()) == ["Decided", "apply a 99"]
+    planner.see("a/prefill 50x1", fence=planner.fence("a"))
+    planner.refused(RETRIES, "changed")
+    assert told(planner.marked()) == ["reply 1 Failed"]
     assert planner.replies == [("1", Failed("changed"))]
-
-
-def test_a_refusal_for_no_visible_reason_ends_the_operation() -> None:
-    planner = Planner("a/prefill 4x1")
-    planner.ask("a/prefill 6")
-    assert told(planner.happen(StepRefused(*planner.order(), "a webhook says no"))) == ["reply 1 Failed"]
 
 
 def test_of_several_releases_one_that_fails_does_not_end_the_other_before_its_time() -> None:
@@ -426,23 +422,25 @@ def test_of_several_releases_one_that_fails_does_not_end_the_other_before_its_ti
     planner.ask("b/prefill 3", name="b")
     planner.ask("c/prefill 3", name="c")
     assert sorted(told(planner.ask("a/prefill 6"))) == ["Decided", "apply b 3", "apply c 3"]
-    assert told(planner.happen(StepRefused(*planner.order(0), "no"))) == []
+    assert [word[:4] for word in told(planner.refused(0))] == ["mark"]
+    assert told(planner.marked()) == []
     first = planner.order(1)[1].changes[0].pool.participant.name
-    planner.see(f"{first}/prefill 3x1")
-    assert told(planner.applied(1)) == ["reply 1 Failed"]
+    assert told(planner.lands(1)) == [f"apply {first} 4"], "what it gave is given back"
+    assert told(planner.lands(2)) == ["reply 1 Failed"]
     (_, outcome) = planner.replies[-1]
     assert isinstance(outcome, Failed)
-    assert [one.changes[0].pool.participant.name for one in outcome.done] == [first]
+    assert [one.changes[0].pool.participant.name for one in outcome.returned] == [first]
 
 
-def test_an_operation_holds_its_promise_while_its_deployment_is_away() -> None:
+def test_an_operation_ends_with_its_deployment_and_holds_no_promise_on_a_later_one() -> None:
     planner = Planner("a/prefill 4x1")
     planner.ask("a/prefill 6")
     planner.happen(Gone(ParticipantId("ns", "a")))
-    planner.see("a/prefill 4x1", uid="another")
-    shown = planner.snapshot.pool(key("a/prefill"))
-    assert shown is not None
-    assert shown.reserved == 6
+    assert planner.entry("a") is None
+    assert told(planner.see("a/prefill 4x1", uid="another", fence="")) == ["mark a"]
+    assert told(planner.ask("a/prefill 6", name="2")) == ["Decided", "reply 2 Rejected"]
+    planner.marked()
+    assert told(planner.ask("a/prefill 6", name="3")) == ["Decided", "apply a 6"]
 
 
 def test_seeing_what_is_known_changes_nothing() -> None:
