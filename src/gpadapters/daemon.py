@@ -24,6 +24,7 @@ from gpcore.events import (
     Effect,
     Event,
     Failed,
+    Froze,
     HandedOver,
     LeaseChanged,
     LedgerLoaded,
@@ -35,6 +36,7 @@ from gpcore.events import (
     Load,
     Mark,
     Marked,
+    Noted,
     Outcome,
     Reply,
     Save,
@@ -44,11 +46,13 @@ from gpcore.events import (
     StepUnknown,
     Submitted,
     Tell,
+    Thawed,
     Ticked,
     Told,
 )
 from gpcore.fences import Mint
-from gpcore.ledger import Ended
+from gpcore.holding import checked_freeze
+from gpcore.ledger import Ended, Freeze
 from gpcore.operations import Operation
 from gpcore.plans import Step
 from gpcore.policy import resolve
@@ -156,6 +160,7 @@ class Planner:
         self._stepping = False
         self._closed = False
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._noting: dict[str, asyncio.Future[Noted | Rejected]] = {}
         self._watching: set[_Watch] = set()
         self._performing: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Semaphore(MAX_WRITES)
@@ -202,6 +207,25 @@ class Planner:
             return await watch.answer
         finally:
             self._watching.discard(watch)
+
+    async def freeze(self, freeze: Freeze) -> Noted | Rejected:
+        """Hold changes as *freeze* says, from now on; return when that is on record. InvalidError: it makes no sense."""
+        checked_freeze(freeze, wall=self._clock.wall())
+        return await self._note(lambda key: Froze(key, freeze))
+
+    async def thaw(self, key: str) -> Noted | Rejected:
+        """End the freeze *key*, which need not hold; return when that is on record."""
+        return await self._note(lambda asked: Thawed(asked, key))
+
+    async def _note(self, asking: Callable[[str], Event]) -> Noted | Rejected:
+        key = self._ids()
+        answer: asyncio.Future[Noted | Rejected] = asyncio.get_running_loop().create_future()
+        self._noting[key] = answer
+        self.dispatch(asking(key))
+        try:
+            return await answer
+        finally:
+            self._noting.pop(key, None)
 
     def decision(self, key: str) -> DecisionRecord | None:
         """Return the decision *key*, while it is remembered."""
@@ -291,6 +315,10 @@ class Planner:
                 if not self._loading:
                     self._loading = True
                     self._begin(self._load())
+            case Reply(key, Noted() as noted):
+                _resolve(self._noting.pop(key, None), noted)
+            case Reply(key, Rejected() as refused) if key in self._noting:
+                _resolve(self._noting.pop(key), refused)
             case Reply(key, outcome):
                 self._end(key, outcome)
                 _resolve(self._waiting.pop(key, None), outcome)

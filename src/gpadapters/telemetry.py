@@ -28,7 +28,21 @@ from gpcore.decisions import (
     Rejected,
     explain,
 )
-from gpcore.events import Decided, Event, Failed, Gone, HandedOver, Listed, Outcome, Reply, Seen, Submitted, Succeeded
+from gpcore.events import (
+    Decided,
+    Event,
+    Failed,
+    Gone,
+    HandedOver,
+    Listed,
+    Noted,
+    Outcome,
+    Repeated,
+    Reply,
+    Seen,
+    Submitted,
+    Succeeded,
+)
 from gpcore.pools import Snapshot
 
 log = logging.getLogger(__name__)
@@ -82,6 +96,7 @@ _RESULTS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((CeilingBreach.kind, FloorBreach.kind), ("rejected", "budget_exceeded")),
     **dict.fromkeys((CallerRefused.kind, NotYours.kind), ("error", "not_authorized")),
     "handed_over": ("rejected", "handed_over"),
+    "repeated": ("success", "repeated"),
     NotReady.kind: ("error", "not_ready"),
     PolicyBroken.kind: _BROKEN,
 }
@@ -128,8 +143,8 @@ class Telemetry:
         for effect in transition.effects:
             if isinstance(effect, Decided):
                 self._decided(effect)
-            elif isinstance(effect, Reply):
-                self._answered(effect)
+            elif isinstance(effect, Reply) and not isinstance(effect.outcome, Noted):
+                self._answered(effect.id, effect.outcome)
 
     def refused(self, kind: str, message: str) -> None:
         """Take note of a request that was refused before it was decided; *kind* is one of a fixed few."""
@@ -162,15 +177,15 @@ class Telemetry:
         cut = {name: value[:_VALUE] for name, value in fields.items()}
         log.info("%s", explain(decision, participant=request.participant)[:_MESSAGE], extra=cut)
 
-    def _answered(self, reply: Reply) -> None:
-        result, reason = _result(reply.outcome)
+    def _answered(self, key: str, outcome: Outcome) -> None:
+        result, reason = _result(outcome)
         self._requests.labels(result, reason).inc()
-        arrived = self._arrived.pop(reply.id, None)
+        arrived = self._arrived.pop(key, None)
         if arrived is not None:
             self._latency.labels(result).observe(self._clock() - arrived)
-        if isinstance(reply.outcome, Failed):
-            extra = {"gp_decision_id": reply.id[:_VALUE], "gp_status": "failed"}
-            log.warning("%s", reply.outcome.problem[:_MESSAGE], extra=extra)
+        if isinstance(outcome, Failed):
+            extra = {"gp_decision_id": key[:_VALUE], "gp_status": "failed"}
+            log.warning("%s", outcome.problem[:_MESSAGE], extra=extra)
 
 
 @attrs.define(eq=False)
@@ -210,9 +225,9 @@ class _View(Collector):
             "gp_ledger_epoch": state.ledger.epoch,
             "gp_ledger_fault": bool(state.fault),
             "gp_ledger_gpus": state.ledger.totals.charged,
-            "gp_ledger_bytes": ("gauge", "The size of the ledger as it is stored."),
-    "gp_ledger_full": ("gauge", "1 from 60 % of 1 MiB on: no new pool is taken in. Declare another budget domain."),
-    "gp_over_committed_gpus": state.ledger.excess,
+            "gp_ledger_bytes": 0 if state.book is None else state.book.size,
+            "gp_ledger_full": state.book is not None and state.book.full,
+            "gp_over_committed_gpus": state.ledger.excess,
             "gp_unsettled_objects": len(state.behind) + sum(1 for _ in state.ledger.adoptions()),
             "gp_unknown_shapes": len(snapshot.unknown),
             "gp_ready": state.ready,
@@ -259,6 +274,8 @@ def _result(outcome: Outcome) -> tuple[str, str]:
             return _RESULTS[reason.kind]
         case HandedOver():
             return "rejected", "handed_over"
+        case Repeated():
+            return "success", "repeated"
         case Failed():
             return _BROKEN
         case _:

@@ -12,6 +12,7 @@ from gpcore.decisions import LedgerDown, NotLeading, Rejected
 from gpcore.events import (
     Effect,
     Failed,
+    Froze,
     HandedOver,
     LeaseChanged,
     LedgerLoaded,
@@ -20,17 +21,20 @@ from gpcore.events import (
     LedgerUnread,
     LedgerUnsaved,
     Load,
+    Noted,
     Outcome,
     Reply,
     Save,
     Succeeded,
     Tell,
+    Thawed,
     Told,
 )
 from gpcore.executing import followed
+from gpcore.holding import with_freeze, without_freezes
 from gpcore.indexes import Index
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import Ledger, told
+from gpcore.ledger import Freeze, Ledger, told
 from gpcore.operations import Operation
 from gpcore.reconciling import due, missing, recarried_all, reconciled
 from gpcore.states import Book, Drive, State, Transition
@@ -60,7 +64,42 @@ def ledger_saved(state: State, event: LedgerSaved) -> Transition:
     state = state.but(book=Book(book.saving, event.version, book.draft, None, book.urgent, event.size), fault="")
     state, orders = due(state)
     state, ends = _telling(state)
-    return Transition(state, (*orders, *ends))
+    state, notes = _noted(state)
+    return Transition(state, (*orders, *ends, *notes))
+
+
+def froze(state: State, event: Froze) -> Transition:
+    """Hold changes from now on, and say so when that is on record."""
+    return _noting(state, event.id, event.freeze)
+
+
+def thawed(state: State, event: Thawed) -> Transition:
+    """Hold changes no more, and say so when that is on record."""
+    return _noting(state, event.id, event.key)
+
+
+def _noting(state: State, key: str, freeze: Freeze | str) -> Transition:
+    if state.book is None or not state.leading or state.fault:
+        refusal = NotLeading(state.leader) if not state.leading else LedgerDown(state.fault)
+        return Transition(state, (Reply(key, Rejected(refusal)),))
+    noted = _as_noted(state.ledger, freeze)
+    if noted.freezes == state.book.stored.freezes:
+        return Transition(state, (Reply(key, Noted()),))
+    return Transition(state.but(noting={**state.noting, key: freeze}).drafting(noted, urgent=True))
+
+
+def _as_noted(ledger: Ledger, freeze: Freeze | str) -> Ledger:
+    return without_freezes(ledger, key=freeze) if isinstance(freeze, str) else with_freeze(ledger, freeze)
+
+
+def _noted(state: State) -> tuple[State, tuple[Effect, ...]]:
+    """Answer for the freezes that are on record now."""
+    if state.book is None or not state.noting:
+        return state, ()
+    stored = state.book.stored
+    done = [key for key, freeze in state.noting.items() if _as_noted(stored, freeze).freezes == stored.freezes]
+    left = {key: freeze for key, freeze in state.noting.items() if key not in done}
+    return state.but(noting=left), tuple([Reply(key, Noted()) for key in done])
 
 
 def _telling(state: State) -> tuple[State, tuple[Effect, ...]]:
@@ -163,6 +202,8 @@ def _rebased(
         marking=Index(),
     )
     state = _wishing(state, ledger)
+    for freeze in state.noting.values() if state.leading else ():
+        state = state.drafting(_as_noted(state.ledger, freeze), urgent=True)
     state, _ = reconciled(state, list(state.view.deployments()))
     state = recarried_all(missing(state))
     effects: list[Effect] = []
@@ -177,6 +218,8 @@ def _rebased(
             state = one.state
             effects += one.effects
     if not state.leading:
+        effects += [Reply(key, Rejected(NotLeading(state.leader))) for key in state.noting]
+        state = state.but(noting={})
         effects += [reply for key, drive in state.drives.items() for reply in _told(drive, HandedOver(key))]
         drives = {key: attrs.evolve(drive, waiters=()) for key, drive in state.drives.items()}
         return Transition(state.but(drives=drives), tuple(effects))

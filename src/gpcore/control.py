@@ -13,6 +13,7 @@ import attrs
 
 from gpcore.bookkeeping import (
     end_told,
+    froze,
     lease_changed,
     ledger_loaded,
     ledger_moved,
@@ -20,11 +21,13 @@ from gpcore.bookkeeping import (
     ledger_unread,
     ledger_unsaved,
     saving,
+    thawed,
 )
 from gpcore.deciding import preview, submitted
 from gpcore.events import (
     Effect,
     Event,
+    Froze,
     Gone,
     LeaseChanged,
     LedgerLoaded,
@@ -41,10 +44,12 @@ from gpcore.events import (
     StepRefused,
     StepUnknown,
     Submitted,
+    Thawed,
     Ticked,
     Told,
 )
 from gpcore.executing import followed, given_up, observed_again, retried, step_applied, step_refused, step_unknown
+from gpcore.holding import without_freezes
 from gpcore.intents import Intents
 from gpcore.ledger import ObjectKey, forgotten
 from gpcore.pools import PoolKey, Snapshot
@@ -140,6 +145,8 @@ def _ticked(state: State, event: Ticked) -> Transition:
     offset = event.wall - event.now if event.wall else state.wall_offset
     intents = state.intents.fresh(event.now, ttl_s=state.rules.intent_ttl_s)
     state = given_up(left_behind(state.but(now=event.now, wall_offset=offset, intents=intents)))
+    if state.leading and state.ledger.freezes:
+        state = state.drafting(without_freezes(state.ledger, wall=event.now + offset))
     asked = retried(state)
     went_on = followed(asked.state, list(asked.state.operations))
     loading = _loading(went_on.state)
@@ -178,6 +185,8 @@ TRANSITIONS: Mapping[type[Any], Callable[[State, Any], Transition]] = {
     LedgerLoaded: ledger_loaded,
     LedgerUnread: ledger_unread,
     LeaseChanged: lease_changed,
+    Froze: froze,
+    Thawed: thawed,
     Told: end_told,
     Ticked: _ticked,
 }

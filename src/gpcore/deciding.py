@@ -6,10 +6,13 @@ the ledger at once, with the promises to its pools, and nothing is written befor
 
 import attrs
 
+from gpcore import repeating
 from gpcore.decisions import (
     Approved,
     Busy,
+    CeilingBreach,
     Decision,
+    FloorBreach,
     LedgerDown,
     NotLeading,
     NotReady,
@@ -17,10 +20,12 @@ from gpcore.decisions import (
     Rejected,
     Unsettled,
     ViewStale,
+    explain,
 )
-from gpcore.events import Decided, Reply, Submitted, Succeeded
+from gpcore.events import Decided, Repeated, Reply, Submitted, Succeeded
+from gpcore.holding import frozen, held_back, noted
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import ObjectKey, OverdrawnError, object_of, opened
+from gpcore.ledger import ObjectKey, OverdrawnError, Repeat, object_of, opened
 from gpcore.operations import Leg, Operation
 from gpcore.plans import Plan
 from gpcore.policy import resolve, violation
@@ -33,6 +38,9 @@ RETRIES = 3
 """How often a request is decided anew because the cluster changed between the decision and the write."""
 
 _SHOWN = 3
+
+_LASTING = (CeilingBreach, FloorBreach)
+"""The refusals that are the answer to a request, and not only to its moment."""
 
 Asked = dict[PoolKey, int]
 """The replicas that a request asks of each pool."""
@@ -54,13 +62,31 @@ def submitted(state: State, event: Submitted) -> Transition:
     """Decide the request of *event*, and begin to carry out what was approved."""
     state = state.but(now=event.now)
     asked = _not_now(state) or _asked(state, event.request)
+    if not isinstance(asked, Rejected):
+        asked = repeating.refusal(state.ledger, event.request) or asked
     if isinstance(asked, Rejected):
         return answered(state, event, asked)
+    before = repeating.earlier(state.ledger, event.request)
+    if before is not None:
+        return _repeated(state, event, before)
     intents = state.intents.fresh(event.now, ttl_s=state.rules.intent_ttl_s)
     busy = _busy(state, asked)
     if busy is not None:
         return _join(_remembering(state, intents, asked, event.now), event, asked, busy)
     return _begin(state, event, asked, intents)
+
+
+def _repeated(state: State, event: Submitted, before: Repeat) -> Transition:
+    """Answer a request as it was answered *before*, or when it will be."""
+    operation, drive = state.operations.get(before.operation or ""), state.drives.get(before.operation or "")
+    if operation is None or drive is None:
+        decision = Approved(Plan(), state.view.totals)
+        reply = Reply(event.id, Repeated(before.status, before.message, before.operation))
+        return Transition(state, (Decided(event.id, event.request, decision, before.operation), reply))
+    if len(drive.waiters) >= MAX_WAITERS:
+        busy = Busy(operation.plan.changes[0].pool, operation.id)
+        return answered(state, event, Rejected(busy))
+    return _joined(state, event, operation, drive)
 
 
 def again(state: State, operation: Operation, drive: Drive, *, retries: int) -> Transition:
@@ -143,6 +169,12 @@ def _join(state: State, event: Submitted, asked: Asked, busy: Busy) -> Transitio
     operation, drive = state.operations[busy.operation], state.drives[busy.operation]
     if not operation.fulfils(asked) or len(drive.waiters) >= MAX_WAITERS:
         return answered(state, event, Rejected(busy))
+    joined = _joined(state, event, operation, drive)
+    noted = repeating.remembered(joined.state.ledger, event.request, "scaling", "", operation.id)
+    return Transition(joined.state.drafting(noted), joined.effects)
+
+
+def _joined(state: State, event: Submitted, operation: Operation, drive: Drive) -> Transition:
     state = state.driving(operation.id, attrs.evolve(drive, waiters=(*drive.waiters, event.id)))
     return Transition(
         state, (Decided(event.id, event.request, Approved(operation.plan, operation.totals), operation.id),)
@@ -163,8 +195,12 @@ def _begin(state: State, event: Submitted, asked: Asked, intents: Intents, *, re
             return _promised(drafted, event, asked, intents, decision)
         decision = drafted
     state = _remembering(state, intents, asked, event.now)
+    if isinstance(decision, Rejected) and isinstance(decision.reason, _LASTING):
+        word, why = decision.reason.kind, explain(decision, participant=event.request.participant)
+        state = state.drafting(repeating.remembered(state.ledger, event.request, word, why, None))
     if isinstance(decision, Rejected):
         return answered(state, event, decision)
+    state = state.drafting(repeating.remembered(state.ledger, event.request, "success", "", None))
     return Transition(state, (Decided(event.id, event.request, decision), Reply(event.id, Succeeded(decision.plan))))
 
 
@@ -181,8 +217,11 @@ def _drafted(state: State, event: Submitted, decision: Approved, retries: int) -
         excess=state.rules.budget.excess(state.view.totals),
         retries=retries,
     )
+    wall = event.now + state.wall_offset
+    ledger = noted(state.ledger, state.rules.limits, decision.plan, wall=wall)
+    ledger = repeating.remembered(ledger, event.request, "scaling", "", event.id)
     try:
-        return state.drafting(opened(state.ledger, operation), urgent=True)
+        return state.drafting(opened(ledger, operation), urgent=True)
     except OverdrawnError:  # it still counts what somebody else has lowered
         return Rejected(Unsettled(_unsettled(state)))
 
@@ -201,22 +240,44 @@ def _promised(state: State, event: Submitted, asked: Asked, intents: Intents, de
 
 
 def _decide(state: State, request: ScaleRequest, asked: Asked, intents: Intents) -> Decision:
-    """Return the policy's decision, unless it breaks a rule that no policy may break."""
-    snapshot, budget = state.view, state.rules.budget
+    """Return the policy's decision, unless it breaks a rule that no policy may break, or is held back."""
+    snapshot = state.view
     loose = tuple([key for key in asked if (pool := snapshot.pool(key)) is not None and pool.reserved is not None])
     if loose:
         return Rejected(Unsettled(loose))
-    decision = state.rules.policy(request, snapshot=snapshot, intents=intents, budget=budget)
+    if state.ledger.freezes:
+        intents = _movable(state, intents)
+    decision = state.rules.policy(request, snapshot=snapshot, intents=intents, budget=state.rules.budget)
     if isinstance(decision, Rejected):
         return decision
-    problem = violation(decision.plan, asked, snapshot=snapshot, budget=budget)
+    problem = violation(decision.plan, asked, snapshot=snapshot, budget=state.rules.budget)
     if problem is not None:
         return Rejected(PolicyBroken(problem))
-    if all(change.releases for change in decision.plan.changes):
-        return decision
+    return _hindrance(state, decision.plan) or decision
+
+
+def _hindrance(state: State, plan: Plan) -> Rejected | None:
+    """Return what keeps *plan*, which fits, from being carried out now, or None."""
+    held = held_back(state.ledger, state.rules.limits, plan, wall=state.now + state.wall_offset)
+    if held is not None:
+        return Rejected(held)
+    if all(change.releases for change in plan.changes):
+        return None
     if state.stale:
         return Rejected(ViewStale())
-    return Rejected(Unsettled(_unsettled(state))) if len(state.behind) else decision
+    return Rejected(Unsettled(_unsettled(state))) if len(state.behind) else None
+
+
+def _movable(state: State, intents: Intents) -> Intents:
+    """Return *intents* without those of pools that may not move as they wish."""
+    wall = state.now + state.wall_offset
+    kept = [
+        one
+        for one in intents
+        if (pool := state.view.pool(one.pool)) is None
+        or frozen(state.ledger.freezes, one.pool, up=one.replicas > pool.replicas, wall=wall) is None
+    ]
+    return Intents.of(kept, state.view)
 
 
 def _unsettled(state: State) -> tuple[PoolKey, ...]:

@@ -171,6 +171,45 @@ class LedgerDown:
 
 
 @attrs.frozen
+class Frozen:
+    """Changes of *pool* in *direction* ("up" or "down") are held until *until* (wall-clock seconds), for a *reason*."""
+
+    kind: ClassVar[str] = "frozen"
+    pool: PoolKey
+    direction: str
+    until: float
+    reason: str
+
+
+@attrs.frozen
+class LimitReached:
+    """As much has changed within *window_s* as may: *limit* "gpus", or "changes" of *pool*; *what* says which."""
+
+    kind: ClassVar[str] = "limit_reached"
+    what: str
+    limit: int
+    window_s: float
+    pool: PoolKey | None = None
+
+
+@attrs.frozen
+class AnotherBody:
+    """The caller has sent another request with the same id."""
+
+    kind: ClassVar[str] = "another_body"
+    request_id: str
+
+
+@attrs.frozen
+class OldSequence:
+    """The caller has counted to *last* already."""
+
+    kind: ClassVar[str] = "old_sequence"
+    sequence: int
+    last: int
+
+
+@attrs.frozen
 class PolicyBroken:
     """The policy made a plan that breaks the rules; nothing of it was done."""
 
@@ -195,6 +234,10 @@ Reason = (
     | Unsettled
     | NotLeading
     | LedgerDown
+    | Frozen
+    | LimitReached
+    | AnotherBody
+    | OldSequence
     | PolicyBroken
 )
 
@@ -275,6 +318,15 @@ def _refusal(reason: Reason) -> str:  # noqa: C901, PLR0911, PLR0912 - one sente
             return f"another planner decides{f', at {leader}' if leader else ', and its address is not known'}"
         case LedgerDown(detail):
             return f"nothing can be promised without the ledger: {detail}"
+        case Frozen(pool, direction, _, why):
+            return f"{pool} may not go {direction} until the freeze ends: {why}"
+        case LimitReached(what, limit, window_s, pool):
+            changed = "GPUs have moved" if pool is None else f"changes of {pool} were made"
+            return f"{what} limit: {limit} {changed} within {window_s:g} s, and no more may be"
+        case AnotherBody(request_id):
+            return f"request {request_id} was sent before, and asked for something else"
+        case OldSequence(sequence, last):
+            return f"sequence {sequence} comes too late: {last} was seen already"
         case PolicyBroken(problem):
             return f"the policy's plan was not carried out: {problem}"
         case _:

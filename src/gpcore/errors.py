@@ -36,3 +36,7 @@ class PortError(GpcoreError):
 
 class ObserveError(PortError):
     """The cluster could not be read, so what is known may be out of date."""
+
+
+class MissingError(PortError):
+    """What is asked for is not served here at all, or may not be read; asking again later changes nothing."""

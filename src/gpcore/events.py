@@ -7,7 +7,7 @@ are all that ever leaves the core.
 import attrs
 
 from gpcore.decisions import Decision, Rejected
-from gpcore.ledger import Ended, Ledger, ObjectKey
+from gpcore.ledger import Ended, Freeze, Ledger, ObjectKey
 from gpcore.plans import Plan, Step
 from gpcore.pools import Authority, Deployment, ParticipantId
 from gpcore.requests import ScaleRequest
@@ -40,7 +40,21 @@ class HandedOver:
     operation: str
 
 
-Outcome = Succeeded | Rejected | Failed | HandedOver
+@attrs.frozen
+class Repeated:
+    """The request was sent before, and this is what it was answered: the word, or the kind of refusal, and why."""
+
+    status: str
+    message: str = ""
+    operation: str | None = None
+
+
+@attrs.frozen
+class Noted:
+    """What was asked for is on record."""
+
+
+Outcome = Succeeded | Rejected | Failed | HandedOver | Repeated
 
 
 @attrs.frozen
@@ -173,6 +187,22 @@ class LedgerUnread:
 
 
 @attrs.frozen
+class Froze:
+    """Somebody asked, as *id*, that changes be held."""
+
+    id: str
+    freeze: Freeze
+
+
+@attrs.frozen
+class Thawed:
+    """Somebody asked, as *id*, that the freeze *key* end now."""
+
+    id: str
+    key: str
+
+
+@attrs.frozen
 class Told:
     """The end of operation *id* was handed on to whoever keeps such records."""
 
@@ -215,6 +245,8 @@ Event = (
     | LedgerLoaded
     | LedgerUnread
     | LeaseChanged
+    | Froze
+    | Thawed
     | Told
     | Ticked
 )
@@ -263,7 +295,7 @@ class Reply:
     """Tell whoever sent request *id* how it ended."""
 
     id: str
-    outcome: Outcome
+    outcome: Outcome | Noted
 
 
 Effect = Decided | Apply | Mark | Save | Tell | Load | Reply

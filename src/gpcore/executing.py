@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from gpcore import repeating
 from gpcore.deciding import RETRIES, again
 from gpcore.events import Effect, Failed, Outcome, Reply, StepApplied, StepRefused, StepUnknown, Succeeded
 from gpcore.ledger import Ended, ObjectKey, abandoned, closed, settled, updated
@@ -16,7 +17,7 @@ from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
 from gpcore.pools import Snapshot
 from gpcore.reconciling import due, mark, reconciled
-from gpcore.reserving import going_on
+from gpcore.reserving import changed_meanwhile, going_on
 from gpcore.states import Drive, State, Transition, recarried
 
 
@@ -34,6 +35,9 @@ def advanced(state: State, keys: Iterable[str]) -> Transition:
 def _advanced(state: State, operation: Operation) -> Transition:
     if not state.leading:
         return Transition(state)
+    if operation.problem is None and operation.at(Stage.DROPPED):
+        operation = attrs.evolve(operation, problem=changed_meanwhile(operation.at(Stage.DROPPED)))
+        state = state.drafting(updated(state.ledger, operation))
     if operation.problem is not None and operation.waiting and not operation.returning:
         operation = _dropping(operation)
         state = state.drafting(updated(state.ledger, operation))
@@ -66,7 +70,7 @@ def _failure(operation: Operation) -> Failed:
     returned = _plain(operation.done)
     if dropped:
         named = ", ".join(str(change.pool) for step in dropped for change in step.changes)
-        problem = f"{problem}; and {named} could not be given back, since somebody else changed it"
+        problem = f"{problem}; and {named} could not be given back"
     return Failed(problem, returned=returned)
 
 
@@ -95,7 +99,7 @@ def _returning(state: State, operation: Operation, back: tuple[Step, ...]) -> St
     """Return *state* in which *operation* goes the way *back*."""
     operation = attrs.evolve(operation, legs=tuple([Leg(step) for step in back]), returning=True)
     state = state.drafting(updated(state.ledger, operation), urgent=True)
-    return recarried(state, {step.participant for step in back})
+    return recarried(state, {change.pool.participant for change in operation.plan.changes})
 
 
 def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
@@ -113,8 +117,14 @@ def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
         operation.before.charged,
         state.view.totals.charged,
     )
-    state = _let_go(state.drafting(closed(state.ledger, record)), operation)
+    ledger = repeating.answered(state.ledger, operation.id, *_for_repeats(outcome))
+    state = _let_go(state.drafting(closed(ledger, record)), operation)
     return Transition(state, tuple([Reply(waiter, outcome) for waiter in drive.waiters]))
+
+
+def _for_repeats(outcome: Outcome) -> tuple[str, str]:
+    """Return what a request that is sent again will be answered."""
+    return ("failed", outcome.problem) if isinstance(outcome, Failed) else ("success", "")
 
 
 def _told(leg: Leg) -> str:
@@ -216,12 +226,17 @@ def retried(state: State) -> Transition:
 
 
 def given_up(state: State) -> State:
-    """Return *state* in which operations that have waited too long for GPUs go no further."""
+    """Return *state* in which operations that have waited too long for GPUs go no further.
+
+    What another deadline later cannot be given back either, because others took the room, is not: no one waits for it.
+    """
     for key, drive in state.drives.items():
-        operation = state.operations.get(key)
-        if operation is None or operation.problem is not None or not operation.waiting:
+        operation, waited_s = state.operations.get(key), state.now - drive.started_at
+        if operation is None or not operation.waiting:
             continue
-        if state.now - drive.started_at > state.rules.deadline_s:
+        if operation.returning and waited_s > 2 * state.rules.deadline_s:
+            state = state.drafting(updated(state.ledger, _dropping(operation)))
+        elif operation.problem is None and waited_s > state.rules.deadline_s:
             still = ", ".join(str(change.pool) for change in operation.holding(state.view)) or "others"
             problem = f"the GPUs did not come free within {state.rules.deadline_s:g} s; still held by {still}"
             state = state.drafting(updated(state.ledger, attrs.evolve(operation, problem=problem)))

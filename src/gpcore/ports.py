@@ -11,10 +11,10 @@ from typing import Protocol
 import attrs
 
 from gpcore.control import State
-from gpcore.decisions import Decision
-from gpcore.events import Gone, Listed, Mark, Outcome, Seen, Stale
+from gpcore.decisions import Decision, Rejected
+from gpcore.events import Gone, Listed, Mark, Noted, Outcome, Seen, Stale
 from gpcore.leases import HeldLease, Lease
-from gpcore.ledger import Ended, Ledger
+from gpcore.ledger import Ended, Freeze, Ledger
 from gpcore.plans import Step
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
@@ -180,6 +180,14 @@ class Planning(Protocol):
 
     async def readiness(self, request: ScaleRequest) -> Readiness:
         """Return when the replicas that *request* asked for, and that are written, serve, or when they never will."""
+        ...
+
+    async def freeze(self, freeze: Freeze) -> Noted | Rejected:
+        """Hold changes as *freeze* says, from now on; return when that is on record. InvalidError: it makes no sense."""
+        ...
+
+    async def thaw(self, key: str) -> Noted | Rejected:
+        """End the freeze *key*, which need not hold; return when that is on record."""
         ...
 
     def decision(self, key: str) -> DecisionRecord | None:

@@ -16,6 +16,11 @@ MAX_TARGETS = 32
 
 _LONG = 64
 
+MAX_SEQUENCE = 2**63 - 1
+"""The largest number that a caller may count to."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
 _CALLER = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,315}[A-Za-z0-9])?")
 
 
@@ -58,19 +63,28 @@ class Target:
 class ScaleRequest:
     """Ask for replicas of one participant's pools, all or none.
 
-    *blocking* asks to be answered when the new replicas serve, not when they are written.
+    *blocking* asks to be answered when the new replicas serve, not when they are written. A request that is sent again
+    with its *request_id* (1 to 64 letters, digits, '.', '_' or '-') has one effect and one answer; one whose *sequence*
+    is not above that of an earlier one of the caller comes too late to have any.
     """
 
     caller: Claimed
     participant: ParticipantId
     targets: tuple[Target, ...]
     blocking: bool = attrs.field(default=False, kw_only=True)
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    sequence: int | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         roles = [target.role for target in self.targets]
         problems = [f"role {role.value!r} is named {n} times" for role in Role if (n := roles.count(role)) > 1]
         if not 1 <= len(self.targets) <= MAX_TARGETS:
             problems.append(f"a request names 1 to {MAX_TARGETS} targets: {len(self.targets)}")
+        if self.request_id is not None and not _REQUEST_ID.fullmatch(self.request_id):
+            shown = ascii(self.request_id[:80])
+            problems.append(f"request_id must be 1 to 64 letters, digits, '.', '_' or '-': {shown}")
+        if self.sequence is not None and not 0 <= self.sequence <= MAX_SEQUENCE:
+            problems.append(f"sequence must be between 0 and {MAX_SEQUENCE}: {_number(self.sequence)}")
         if problems:
             raise InvalidError(problems)
 

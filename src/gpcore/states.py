@@ -13,9 +13,10 @@ from attrs.validators import gt
 from gpcore.budgets import Budget
 from gpcore.events import Effect
 from gpcore.fences import Mint
+from gpcore.holding import Limits
 from gpcore.indexes import Index
 from gpcore.intents import Intents
-from gpcore.ledger import Entry, Ledger, ObjectKey, object_of
+from gpcore.ledger import Entry, Freeze, Ledger, ObjectKey, object_of
 from gpcore.management import Management
 from gpcore.operations import Operation
 from gpcore.plans import Step
@@ -46,6 +47,7 @@ class Rules:
     budget: Budget = attrs.field(factory=Budget)
     intent_ttl_s: float = attrs.field(default=360.0, validator=gt(0))
     deadline_s: float = attrs.field(default=1800.0, validator=gt(0))
+    limits: Limits = attrs.field(factory=Limits)
     policy: Policy = decide
 
 
@@ -105,10 +107,10 @@ class State:
 
     *snapshot* None: the cluster was never read as a whole. *book* None: the ledger was never read, or cannot be, for
     the reason *fault*. *busy* leads from a pool to its operation, *behind* to the objects that are not as the ledger
-    has them (and for how many ticks), *marking* to the marks under way;
-    *telling* are the operations whose end is being handed on. *leading* says whether this planner decides,
-    since *epoch* of the ledger; *leader* is the address of the one that does; *exclusive* whether it is the only one.
-    *now* is when it was last told the time, and *wall_offset* wall-clock less monotonic time.
+    has them (and for how many ticks), *marking* to the marks under way; *telling* are the operations whose end is
+    being handed on, *noting* the freezes (and ends of some) that are to be put on record. *leading* says whether this
+    planner decides, since *epoch* of the ledger; *leader* is the address of the one that does; *exclusive* whether it
+    is the only one. *now* is when it was last told the time, and *wall_offset* wall-clock less monotonic time.
     """
 
     rules: Rules = attrs.field(factory=Rules)
@@ -122,6 +124,7 @@ class State:
     behind: Index[ObjectKey, int] = attrs.field(factory=Index)
     marking: Index[ObjectKey, str] = attrs.field(factory=Index)
     telling: frozenset[str] = frozenset()
+    noting: Mapping[str, Freeze | str] = attrs.field(factory=dict, hash=False)
     mint: Mint = attrs.field(factory=Mint)
     leading: bool = False
     leader: str = ""

@@ -10,7 +10,7 @@ from cattrs import Converter
 
 from gpcore.control import State
 from gpcore.decisions import INVALID, Approved, Decision, Reason, Rejected, explain
-from gpcore.events import Failed, HandedOver, Outcome, Succeeded
+from gpcore.events import Failed, HandedOver, Outcome, Repeated, Succeeded
 from gpcore.plans import Change, Plan
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.records import DecisionRecord, OperationRecord
@@ -166,6 +166,9 @@ def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Sn
     }
 
 
+_REPEATED = {"success": "success", "scaling": "scaling", "failed": "error"}
+
+
 def outcome_word(outcome: Outcome | None) -> str:
     """Return the peer's word for how it ended; None: not ended yet."""
     match outcome:
@@ -177,6 +180,8 @@ def outcome_word(outcome: Outcome | None) -> str:
             return "error"
         case Rejected():
             return "rejected"
+        case Repeated(word, _, _):
+            return _REPEATED.get(word, "rejected")
         case _:
             assert_never(outcome)
 
@@ -193,6 +198,9 @@ def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
             return explain(outcome, participant=request.participant)
         case HandedOver(operation):
             return f"Scaling {name}: another planner has taken over; ask it for operation {operation}"
+        case Repeated(word, message, _):
+            said = {"success": f"Scaled {name} successfully", "scaling": f"Scaling {name}: not finished yet"}
+            return message or said.get(word, f"Scaling {name}: {word}")
         case Failed(problem, done, unsure, returned):
             back = [f"given back: {_changes(step.changes for step in returned)}"] if returned else []
             landed = [f"applied before: {_changes(step.changes for step in done)}"] if done else []
