@@ -209,7 +209,7 @@ class Planner:
             self._watching.discard(watch)
 
     async def freeze(self, freeze: Freeze) -> Noted | Rejected:
-        """Hold changes as *freeze* says, from now on; return when that is on record. InvalidError: it makes no sense."""
+        """Hold changes as *freeze* says, and return when that is on record; InvalidError where it makes no sense."""
         checked_freeze(freeze, wall=self._clock.wall())
         return await self._note(lambda key: Froze(key, freeze))
 
@@ -315,15 +315,18 @@ class Planner:
                 if not self._loading:
                     self._loading = True
                     self._begin(self._load())
-            case Reply(key, Noted() as noted):
-                _resolve(self._noting.pop(key, None), noted)
-            case Reply(key, Rejected() as refused) if key in self._noting:
-                _resolve(self._noting.pop(key), refused)
-            case Reply(key, outcome):
-                self._end(key, outcome)
-                _resolve(self._waiting.pop(key, None), outcome)
+            case Reply():
+                self._reply(effect)
             case _:
                 assert_never(effect)
+
+    def _reply(self, reply: Reply) -> None:
+        key, outcome = reply.id, reply.outcome
+        if isinstance(outcome, Noted) or (key in self._noting and isinstance(outcome, Rejected)):
+            _resolve(self._noting.pop(key, None), outcome)
+        else:
+            self._end(key, outcome)
+            _resolve(self._waiting.pop(key, None), outcome)
 
     def _record(self, decided: Decided) -> None:
         """Remember what was decided; a request that is decided anew keeps its place."""

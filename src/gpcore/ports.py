@@ -183,7 +183,7 @@ class Planning(Protocol):
         ...
 
     async def freeze(self, freeze: Freeze) -> Noted | Rejected:
-        """Hold changes as *freeze* says, from now on; return when that is on record. InvalidError: it makes no sense."""
+        """Hold changes as *freeze* says, and return when that is on record; InvalidError where it makes no sense."""
         ...
 
     async def thaw(self, key: str) -> Noted | Rejected:
