@@ -19,7 +19,8 @@ _LONG = 64
 MAX_SEQUENCE = 2**63 - 1
 """The largest number that a caller may count to."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What a request may be called by its caller."""
 
 _CALLER = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,315}[A-Za-z0-9])?")
 
@@ -80,7 +81,7 @@ class ScaleRequest:
         problems = [f"role {role.value!r} is named {n} times" for role in Role if (n := roles.count(role)) > 1]
         if not 1 <= len(self.targets) <= MAX_TARGETS:
             problems.append(f"a request names 1 to {MAX_TARGETS} targets: {len(self.targets)}")
-        if self.request_id is not None and not _REQUEST_ID.fullmatch(self.request_id):
+        if self.request_id is not None and not REQUEST_ID.fullmatch(self.request_id):
             shown = ascii(self.request_id[:80])
             problems.append(f"request_id must be 1 to 64 letters, digits, '.', '_' or '-': {shown}")
         if self.sequence is not None and not 0 <= self.sequence <= MAX_SEQUENCE:

@@ -148,6 +148,8 @@ def scale_request_json(request: ScaleRequest) -> Json:
             for target in request.targets
         ],
         "blocking": request.blocking,
+        **({} if request.request_id is None else {"request_id": request.request_id}),
+        **({} if request.sequence is None else {"sequence": request.sequence}),
     }
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gpcore.errors import InvalidError, MalformedError
 from gpcore.pools import MAX_REPLICAS, ParticipantId, Role
-from gpcore.requests import MAX_TARGETS, Claimed, ScaleRequest, Target
+from gpcore.requests import MAX_SEQUENCE, MAX_TARGETS, REQUEST_ID, Claimed, ScaleRequest, Target
 from gpcore.wire.documents import Extras, Node, Reading, certain, shown
 
 API_VERSION = (1, 0)
@@ -38,7 +38,7 @@ def scale_request(document: object, *, extras: Extras = Extras.REFUSED) -> Scale
     reading = Reading(_extras(document, extras))
     fields = reading.root(document).fields(
         ("caller_namespace", "graph_deployment_name", "k8s_namespace", "target_replicas"),
-        ("blocking", "timestamp", "predicted_load", "api_version"),
+        ("blocking", "timestamp", "predicted_load", "api_version", "request_id", "sequence"),
     )
     caller = fields["caller_namespace"].built(Claimed)
     namespace = fields["k8s_namespace"].built(lambda text: ParticipantId(text, "any").namespace)
@@ -48,9 +48,13 @@ def scale_request(document: object, *, extras: Extras = Extras.REFUSED) -> Scale
     for unused, check in (("timestamp", Node.number), ("predicted_load", Node.mapping), ("api_version", _version)):
         if unused in fields:
             check(fields[unused])
+    request_id = fields["request_id"].built(_request_id) if "request_id" in fields else None
+    sequence = fields["sequence"].integer(high=MAX_SEQUENCE) if "sequence" in fields else None
     reading.finish()
     participant = ParticipantId(certain(namespace), certain(name))
-    return ScaleRequest(certain(caller), participant, targets, blocking=blocking)
+    return ScaleRequest(
+        certain(caller), participant, targets, blocking=blocking, request_id=request_id, sequence=sequence
+    )
 
 
 def read_targets(node: Node, names: TargetNames) -> tuple[Target, ...]:
@@ -78,6 +82,12 @@ def _target(node: Node, names: TargetNames) -> Target | None:
 def _component(text: str) -> str:
     if not _COMPONENT.fullmatch(text):
         raise InvalidError([f"must be 1 to 253 letters, digits, '-', '_' or '.', or null: {shown(text)}"])
+    return text
+
+
+def _request_id(text: str) -> str:
+    if not REQUEST_ID.fullmatch(text):
+        raise InvalidError([f"must be 1 to 64 letters, digits, '.', '_' or '-': {shown(text)}"])
     return text
 
 
