@@ -4,6 +4,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpcore.fences import Fence
 from gpcore.plans import Change, Plan, Step
 from gpcore.pools import Authority, Pool, Snapshot
 from gpcore.testing.strategies import snapshots
@@ -19,7 +20,8 @@ def changes(draw: st.DrawFn, snapshot: Snapshot) -> tuple[Change, ...]:
 @given(data=st.data())
 def test_no_prefix_of_a_plan_stands_above_both_its_ends(data: st.DataObject) -> None:
     plan = Plan.of(data.draw(changes(data.draw(snapshots()))))
-    totals = list(accumulate((step.gpus for step in plan.steps), initial=0))
+    charged = (sum(change.charged for change in step.changes) for step in plan.steps)
+    totals = list(accumulate(charged, initial=0))
     assert max(totals) <= max(totals[0], totals[-1])
 
 
@@ -64,6 +66,13 @@ def test_what_needs_no_gpus_waits_for_releases_unless_it_is_one() -> None:
     assert Step((up,)).acquires
     assert not Step((down,)).acquires
     assert down.gpus == 0
+
+
+def test_a_step_needs_no_fence_until_it_is_written_and_names_its_deployment() -> None:
+    (step,) = Plan.of([Change.of(pool("a/prefill 4x2"), 2)]).steps
+    assert step.fence is None
+    assert step.participant == key("a/prefill").participant
+    assert attrs.evolve(step, fence=Fence("o", "n", "k")) != step
 
 
 def test_nothing_to_do_is_a_plan() -> None:

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from typing import get_args, get_type_hints
 
 from gpcore import ports
-from gpcore.ports import Applied, Applying, Executor, Observation, Observer, Refused, TurnedAway, Unknown
+from gpcore.ports import Absent, Applied, Applying, Executor, Observation, Observer, Refused, TurnedAway, Unknown
 from gpcore.testing.fakes import MemoryCluster
 
 
@@ -18,7 +18,7 @@ def test_what_an_observer_yields_are_events() -> None:
 
 
 def test_an_application_that_failed_says_why() -> None:
-    assert set(get_args(Applying)) == {Applied, Refused, Unknown}
+    assert set(get_args(Applying)) == {Applied, Refused, Absent, Unknown}
     assert (Refused("no").detail, Unknown("lost").detail, TurnedAway("stopping").kind) == ("no", "lost", "stopping")
 
 
@@ -27,4 +27,4 @@ def test_a_port_is_a_handful_of_methods() -> None:
         name: one for name, one in vars(ports).items() if getattr(one, "_is_protocol", False) and name != "Protocol"
     }
     sizes = {name: len([method for method in vars(one) if not method.startswith("_")]) for name, one in found.items()}
-    assert sizes == {"Observer": 1, "Executor": 1, "Planning": 8}
+    assert sizes == {"Observer": 1, "Executor": 2, "LedgerStore": 2, "LeaseStore": 2, "Auditor": 1, "Planning": 10}

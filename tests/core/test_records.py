@@ -1,7 +1,7 @@
 import pytest
 
 from gpcore.decisions import NotReady, Rejected
-from gpcore.events import Failed, Outcome, Succeeded
+from gpcore.events import Failed, HandedOver, Outcome, Succeeded
 from gpcore.plans import Plan
 from gpcore.pools import ParticipantId, Role
 from gpcore.records import OperationRecord
@@ -10,7 +10,13 @@ from gpcore.requests import Claimed, ScaleRequest, Target
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
-    [(None, "scaling"), (Succeeded(Plan()), "success"), (Failed("no"), "error"), (Rejected(NotReady()), "rejected")],
+    [
+        (None, "scaling"),
+        (Succeeded(Plan()), "success"),
+        (Failed("no"), "error"),
+        (Rejected(NotReady()), "rejected"),
+        (HandedOver("d-1"), "scaling"),
+    ],
 )
 def test_an_operation_has_the_status_that_its_answer_would_carry(outcome: Outcome | None, status: str) -> None:
     request = ScaleRequest(Claimed("ns-a"), ParticipantId("ns", "a"), (Target(Role.PREFILL, 6),))

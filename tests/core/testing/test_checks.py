@@ -7,10 +7,11 @@ from itertools import count
 import attrs
 import pytest
 
-from gpcore.events import Gone, Listed, Seen
+from gpcore.events import Gone, Listed, Mark, Seen
+from gpcore.fences import Fence
 from gpcore.plans import Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
-from gpcore.ports import Applied, Applying, Observation, Observer, Refused
+from gpcore.ports import Absent, Applied, Applying, Observation, Observer, Refused
 from gpcore.testing import checks
 from gpcore.testing.checks import CHECKS, Check, Maker
 from gpcore.testing.fakes import MemoryCluster
@@ -93,12 +94,16 @@ class OnlySaysSo(MemoryCluster):
 
 class DoesAHalf(MemoryCluster):
     async def apply(self, step: Step) -> Applying:
-        return await super().apply(Step(step.changes[:1]))
+        return await super().apply(Step(step.changes[:1], step.fence))
 
 
 class DoesWhatFits(MemoryCluster):
     async def apply(self, step: Step) -> Applying:
-        answers = [await super(DoesWhatFits, self).apply(Step((change,))) for change in step.changes]
+        answers = []
+        for change in step.changes:
+            pool = self.pool(change.pool)
+            fence = None if pool is None or step.fence is None else step.fence._replace(old=pool.fence or "")
+            answers.append(await super().apply(Step((change,), fence)))
         return next((answer for answer in answers if answer != Applied()), Applied())
 
 
@@ -106,14 +111,14 @@ class MindsNoReplicas(MemoryCluster):
     async def apply(self, step: Step) -> Applying:
         pools = [(self.pool(change.pool), change) for change in step.changes]
         forced = (attrs.evolve(change, before=pool.replicas) for pool, change in pools if pool is not None)
-        return await super().apply(Step(tuple(forced)))
+        return await super().apply(Step(tuple(forced), step.fence))
 
 
 class MindsNoUid(MemoryCluster):
     async def apply(self, step: Step) -> Applying:
         pools = [(self.pool(change.pool), change) for change in step.changes]
         forced = (attrs.evolve(change, authority=pool.authority) for pool, change in pools if pool is not None)
-        return await super().apply(Step(tuple(forced)))
+        return await super().apply(Step(tuple(forced), step.fence))
 
 
 class AppliesToNothing(MemoryCluster):
@@ -130,7 +135,42 @@ class AddsTheDifference(MemoryCluster):
             for pool, change in pools
             if pool is not None
         )
-        return await super().apply(Step(tuple(added)))
+        return await super().apply(Step(tuple(added), as_it_is(self, step)))
+
+
+def as_it_is(cluster: MemoryCluster, step: Step) -> Fence | None:
+    """Return the fence of *step*, as if its object had shown the old one."""
+    pool = cluster.pool(step.changes[0].pool)
+    return step.fence if pool is None or step.fence is None else step.fence._replace(old=pool.fence or "")
+
+
+class LeavesNoFence(MemoryCluster):
+    async def apply(self, step: Step) -> Applying:
+        fence = step.fence
+        return await super().apply(attrs.evolve(step, fence=fence and fence._replace(new=fence.old)))
+
+
+class MindsNoFence(MemoryCluster):
+    async def apply(self, step: Step) -> Applying:
+        return await super().apply(attrs.evolve(step, fence=as_it_is(self, step)))
+
+
+class OnlySaysThatItMarks(MemoryCluster):
+    async def mark(self, mark: Mark) -> Applying:
+        del mark
+        return Applied()
+
+
+class MarksWithoutShowing(MemoryCluster):
+    async def mark(self, mark: Mark) -> Applying:
+        await super().mark(attrs.evolve(mark, new=f"not {mark.new}"))
+        return Applied()
+
+
+class RefusesWhatIsNotThere(MemoryCluster):
+    async def mark(self, mark: Mark) -> Applying:
+        answer = await super().mark(mark)
+        return Refused(answer.detail) if isinstance(answer, Absent) else answer
 
 
 class NeverRefuses(MemoryCluster):
@@ -154,6 +194,13 @@ class NeverRefuses(MemoryCluster):
         (checks.a_write_to_nothing_is_refused, maker(AppliesToNothing)),
         (checks.a_repeated_write_has_one_effect, maker(AddsTheDifference)),
         (checks.of_two_writes_one_wins, maker(NeverRefuses)),
+        (checks.a_write_leaves_its_fence, maker(LeavesNoFence)),
+        (checks.a_write_needs_its_fence, maker(MindsNoFence)),
+        (checks.a_mark_ends_what_was_promised, maker(OnlySaysThatItMarks)),
+        (checks.a_mark_ends_what_was_promised, maker(MarksWithoutShowing)),
+        (checks.a_mark_lands_once, maker(NeverRefuses)),
+        (checks.a_mark_lands_once, maker(OnlySaysThatItMarks)),
+        (checks.a_mark_on_nothing_says_so, maker(RefusesWhatIsNotThere)),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )

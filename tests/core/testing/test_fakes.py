@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 import pytest
 
-from gpcore.events import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Mark, Seen, Stale
+from gpcore.fences import Mint
+from gpcore.ledger import ObjectKey, object_of
 from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
-from gpcore.ports import Applied, Observation, Refused, Unknown
+from gpcore.ports import Absent, Applied, Observation, Refused, Unknown
 from gpcore.testing.fakes import Fault, MemoryCluster
 
 A = ParticipantId("ns", "a")
@@ -44,7 +46,18 @@ def deployment(prefill: int = 4, decode: int = 2, *, authority: str = "") -> Dep
 
 
 def to(cluster: MemoryCluster, key: PoolKey, after: int) -> Step:
-    return Step((Change.of(pool(cluster, key), after),))
+    return fenced(cluster, Change.of(pool(cluster, key), after))
+
+
+def fenced(cluster: MemoryCluster, *changes: Change) -> Step:
+    """Return the step of these *changes*, with a fence that fits what is there now."""
+    old = pool(cluster, changes[0].pool).fence
+    return Step(changes, Mint(f"{old} {changes}").fence(old or "")[0])
+
+
+def mark(cluster: MemoryCluster, key: PoolKey, new: str) -> Mark:
+    one = pool(cluster, key)
+    return Mark(object_of(one), one.authority, one.fence or "", new)
 
 
 def pool(cluster: MemoryCluster, key: PoolKey) -> Pool:
@@ -97,7 +110,7 @@ async def test_a_step_for_replicas_that_are_not_there_any_more_is_refused_and_sh
     cluster = MemoryCluster([deployment()])
     seen: list[Observation] = []
     task = await reading(cluster, seen)
-    old = Step((Change.of(pool(cluster, DECODE), 9), Change.of(pool(cluster, PREFILL), 9)))
+    old = fenced(cluster, Change.of(pool(cluster, DECODE), 9), Change.of(pool(cluster, PREFILL), 9))
     cluster.put(deployment(prefill=5))
     before = cluster.deployments
     assert await cluster.apply(old) == Refused("ns/a/prefill has 5 replicas, not 4")
@@ -114,9 +127,49 @@ async def test_a_step_for_an_object_that_was_created_anew_is_refused() -> None:
     cluster.delete(A)
     seen: list[Observation] = []
     task = await reading(cluster, seen)
-    assert await cluster.apply(old) == Refused("ns/a/prefill does not exist")
+    assert await cluster.apply(old) == Absent("ns/a/prefill does not exist")
     assert seen[-1] == Gone(A)
     task.cancel()
+
+
+async def test_a_step_leaves_its_fence_on_its_own_object_and_never_lands_again() -> None:
+    cluster = MemoryCluster([deployment(authority="adapter")])
+    one = to(cluster, PREFILL, 6)
+    assert await cluster.apply(one) == Applied()
+    assert one.fence is not None
+    assert (pool(cluster, PREFILL).fence, pool(cluster, DECODE).fence) == (one.fence.new, "")
+    await cluster.apply(to(cluster, PREFILL, 4))
+    assert await cluster.apply(one) == Refused("ns/a/prefill was written to meanwhile")
+
+
+async def test_a_step_without_a_fence_is_never_written() -> None:
+    cluster = MemoryCluster([deployment()])
+    with pytest.raises(ValueError, match="without a fence"):
+        await cluster.apply(attrs.evolve(to(cluster, PREFILL, 6), fence=None))
+    assert pool(cluster, PREFILL).replicas == 4
+
+
+async def test_a_mark_changes_nothing_but_the_fence_and_only_on_the_object_that_it_names() -> None:
+    cluster = MemoryCluster([deployment(authority="adapter")])
+    late, before = to(cluster, PREFILL, 6), pool(cluster, PREFILL)
+    first = mark(cluster, PREFILL, "first")
+    assert await cluster.mark(first) == Applied()
+    assert pool(cluster, PREFILL) == attrs.evolve(before, fence="first")
+    assert pool(cluster, DECODE).fence == ""
+    assert await cluster.apply(late) == Refused("ns/a/prefill was written to meanwhile")
+    assert await cluster.mark(first) == Refused("ns/a/adapter is not as it was")
+
+
+async def test_a_mark_of_another_object_is_refused_and_one_of_none_says_so() -> None:
+    cluster = MemoryCluster([deployment()])
+    old = mark(cluster, PREFILL, "new")
+    cluster.recreate(A)
+    assert isinstance(await cluster.mark(old), Refused)
+    assert await cluster.mark(attrs.evolve(old, authority=Authority())) == Applied(), "without a uid the fence decides"
+    unknown = attrs.evolve(old, key=ObjectKey(A, "another"))
+    assert await cluster.mark(unknown) == Absent("ns/a/another does not exist")
+    cluster.delete(A)
+    assert await cluster.mark(old) == Absent("ns/a/ does not exist")
 
 
 def test_a_pool_keeps_its_uid_while_its_object_lives() -> None:
