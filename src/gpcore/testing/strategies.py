@@ -4,8 +4,9 @@ Rules of this file: a strategy builds valid values directly and filters nothing,
 so that what fails shrinks to a few small pools.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import attrs
 from hypothesis import strategies as st
@@ -13,11 +14,16 @@ from hypothesis import strategies as st
 from gpcore.budgets import Budget
 from gpcore.decisions import Decision
 from gpcore.events import Event, Gone, Listed, Seen, Stale, StepApplied, StepRefused, StepUnknown, Submitted, Ticked
+from gpcore.fences import Fence
 from gpcore.intents import Intent, Intents
-from gpcore.plans import Change, Step
+from gpcore.ledger import Ended, Entry, Freeze, Held, Ledger, Move, ObjectKey, Repeat, Reservation
+from gpcore.operations import Leg, Operation, Stage
+from gpcore.plans import Change, Plan, Step
 from gpcore.policy import Policy
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
 from gpcore.requests import Claimed, ScaleRequest, Target
+
+T = TypeVar("T")
 
 PARTICIPANTS = tuple(ParticipantId("ns", name) for name in "abcd")
 """The deployments that are drawn: few, so that requests and wishes meet."""
@@ -268,3 +274,117 @@ def _told(pool: Pool) -> str:
     parts += [f"{pool.relayed} relayed"] if pool.relayed not in (None, pool.replicas) else []
     parts += [f"{pool.reserved} reserved"] if pool.reserved is not None else []
     return ", ".join(parts)
+
+
+_CHARACTERS = st.characters(codec="utf-8")
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> Ledger:
+    """Draw a ledger as a planner may leave it: objects at rest, adopted or reserved, and all that it remembers."""
+    marks = map(str, range(10**6))
+    operations = draw(st.lists(_operations(marks), max_size=2, unique_by=lambda one: one.id))
+    owners = draw(st.lists(participants(), max_size=4, unique=True))
+    entries = [entry for owner in owners for entry in draw(_entries(owner, operations, marks))]
+    made = Ledger.of(entries, operations, budget=draw(budgets()))
+    times, texts = st.floats(0, 2e9), st.text(_CHARACTERS, max_size=8)
+    names = st.text(_CHARACTERS, min_size=1, max_size=8)
+    words = st.sampled_from(("scaling", "success", "error"))
+    return attrs.evolve(
+        made,
+        epoch=draw(st.integers(0, 3)),
+        complete=draw(st.booleans()),
+        wishes=draw(_few(st.builds(Intent, pool_keys(), st.integers(0, 8), times))),
+        repeats=draw(_few(st.builds(Repeat, names, names, names, words, texts, st.none() | names))),
+        sequences=draw(st.dictionaries(names, st.integers(0, 2**40), max_size=2)),
+        freezes=draw(
+            _few(
+                st.builds(Freeze, names, st.sampled_from(("all", "up", "down")), times, texts, names, _few(pool_keys()))
+            )
+        ),
+        moves=draw(_few(st.builds(Move, pool_keys(), times, st.integers(-64, 64)))),
+        ended=draw(_few(_ended(times, texts))),
+        extra=draw(st.sampled_from(({}, {}, {"schema": "1.7", "surge": [{"a": 1}]}))),
+    )
+
+
+def _ended(times: st.SearchStrategy[float], texts: st.SearchStrategy[str]) -> st.SearchStrategy[Ended]:
+    gpus = st.integers(0, 64)
+    return st.builds(
+        Ended,
+        id=texts,
+        began_at=times,
+        ended_at=times,
+        status=texts,
+        message=texts,
+        caller=texts,
+        participant=texts,
+        changes=texts,
+        before=gpus,
+        after=gpus,
+        told=st.booleans(),
+    )
+
+
+def _few(strategy: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    return st.lists(strategy, max_size=2).map(tuple)
+
+
+@st.composite
+def _entries(
+    draw: st.DrawFn, owner: ParticipantId, operations: Sequence[Operation], marks: Iterator[str]
+) -> list[Entry]:
+    """Draw the objects of one deployment: itself, or adapters of its components, or what nobody has named so yet."""
+    names = draw(
+        st.sampled_from(
+            (("deployment/{}",), ("adapter/{}-prefill", "adapter/{}-decode"), ("", "{}", "a b/~%+\u00e9", "x/{}/y"))
+        )
+    )
+    found = []
+    for name in names:
+        roles = draw(st.lists(st.sampled_from(Role), unique=True, max_size=3))
+        pools = tuple(Held(role, draw(st.integers(0, 9)), draw(st.sampled_from((1, 8, 0, None)))) for role in roles)
+        fence = draw(st.sampled_from(("", f"fence {next(marks)}")))
+        reservation = draw(st.none() | st.none() | _reservations(fence, pools, operations, marks))
+        found.append(Entry(ObjectKey(owner, name.format(owner.name)), fence, pools, reservation))
+    return found
+
+
+@st.composite
+def _reservations(
+    draw: st.DrawFn, old: str, pools: Sequence[Held], operations: Sequence[Operation], marks: Iterator[str]
+) -> Reservation:
+    fence = Fence(old, f"new {next(marks)}", f"kill {next(marks)}")
+    if not (pools and operations and draw(st.booleans())):
+        return Reservation(fence)
+    changed = draw(st.lists(st.sampled_from(tuple(pools)), min_size=1, unique_by=lambda one: one.role))
+    afters = tuple((one.role, draw(st.integers(0, 9))) for one in changed)
+    return Reservation(fence, draw(st.sampled_from(tuple(operations))).id, afters)
+
+
+@st.composite
+def _operations(draw: st.DrawFn, marks: Iterator[str]) -> Operation:
+    """Draw an operation at any point of its way, or of its way back."""
+    deployment = draw(deployments())
+    snapshot = Snapshot.of([deployment])
+    plan = Plan(tuple(draw(st.lists(steps(snapshot), max_size=2))))
+    others = tuple(draw(st.lists(steps(snapshot), max_size=2)))
+    legs = []
+    for step in draw(st.sampled_from((plan.steps, others))):
+        fence = Fence(f"o{next(marks)}", f"n{next(marks)}", f"k{next(marks)}")
+        legs.append(Leg(attrs.evolve(step, fence=draw(st.sampled_from((None, fence)))), draw(st.sampled_from(Stage))))
+    sums, counts = st.builds(Totals, st.integers(-9, 99), st.integers(-9, 99)), st.integers(0, 9)
+    drawn = st.builds(
+        partial(Operation, draw(st.text(_CHARACTERS, min_size=1, max_size=8)), draw(_requests(deployment)), plan),
+        st.just(tuple(legs)),
+        began_at=st.floats(0, 2e9),
+        before=sums,
+        totals=sums,
+        excess=counts,
+        escrow=counts,
+        dip=counts,
+        retries=counts,
+        problem=st.none() | st.text(_CHARACTERS, max_size=8),
+        returning=st.booleans(),
+    )
+    return draw(drawn)

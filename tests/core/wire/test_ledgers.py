@@ -1,0 +1,153 @@
+"""The ledger as a document: small, believed in whole or not at all, and kept where a later version wrote it."""
+
+import attrs
+import pytest
+from hypothesis import given
+
+from gpcore.budgets import Budget
+from gpcore.errors import InvalidError
+from gpcore.fences import Fence
+from gpcore.ledger import Entry, Held, Ledger, ObjectKey, Reservation, believed
+from gpcore.pools import ParticipantId, Role
+from gpcore.testing.strategies import ledgers
+from gpcore.wire.documents import Json, dumps, loads
+from gpcore.wire.entries import Lines
+from gpcore.wire.ledgers import ledger, ledger_document
+from tests.core.wire.fleets import Naming, adapters, deployments, fleet
+
+
+def entry(name: str, *, fence: str, reservation: Reservation | None = None) -> Entry:
+    key = ObjectKey(ParticipantId("ns", name), f"deployment/{name}")
+    return Entry(key, fence, (Held(Role.DECODE, 1, 2), Held(Role.PREFILL, 4, 2)), reservation)
+
+
+SMALL = attrs.evolve(
+    Ledger.of([entry("a", fence="fa"), entry("b", fence="fb")], budget=Budget(4, 64)), complete=True, epoch=7
+)
+DOCUMENT: Json = {name: value for name, value in ledger_document(SMALL).items() if value is not None}
+
+
+def problems(document: object, *, epoch: int = 0) -> tuple[str, ...]:
+    with pytest.raises(InvalidError) as refused:
+        ledger(document, epoch=epoch)
+    return refused.value.problems
+
+
+class TestRoundTrips:
+    @given(ledgers())
+    def test_what_is_written_is_read_back(self, written: Ledger) -> None:
+        assert ledger(loads(dumps(ledger_document(written)))) == written
+
+    @given(ledgers())
+    def test_the_sums_are_made_anew(self, written: Ledger) -> None:
+        read = ledger(loads(dumps(ledger_document(written))))
+        assert (read.totals, read.pending) == (written.totals, written.pending)
+
+    def test_a_ledger_at_rest_says_little(self) -> None:
+        assert DOCUMENT == {
+            "schema": "1.0",
+            "state": "Active",
+            "epoch": 7,
+            "ceiling": 64,
+            "floor": 4,
+            "gpus": 20,
+            "entries": ["0+deployment/~/ns/a fa d1x2p4x2", "16+b fb d1x2p4x2"],
+        }
+
+    def test_what_a_later_version_has_written_is_kept(self) -> None:
+        later = DOCUMENT | {"schema": "1.3", "surge": {"a": [1, None]}}
+        kept = ledger_document(attrs.evolve(ledger(later), epoch=8))
+        assert {name: value for name, value in kept.items() if value is not None} == later | {"epoch": 8}
+
+    def test_a_field_that_nobody_knows_is_kept_in_our_version_too(self) -> None:
+        assert ledger(DOCUMENT | {"note": "x"}).extra == {"note": "x"}
+
+
+class TestSize:
+    @pytest.mark.parametrize("naming", [deployments, adapters])
+    def test_a_pool_at_rest_takes_at_most_60_bytes(self, naming: Naming) -> None:
+        """With real names, one object a pool; an API server's own notes come on top (tests/e2e)."""
+        written = dumps(ledger_document(fleet(10_000, naming)))
+        assert len(written) <= 60 * 10_000
+
+    def test_of_the_lines_only_what_changed_is_written_anew(self) -> None:
+        lines, before = Lines(), fleet(1_000, adapters)
+        first = ledger_document(before, lines)["entries"]
+        changed = next(iter(before.entries.values()))
+        second = ledger_document(believed(before, [attrs.evolve(changed, fence="x")]), lines)["entries"]
+        assert sum(one is not other for one, other in zip(first, second, strict=True)) == 1
+
+
+class TestHostileDocuments:
+    @pytest.mark.parametrize(
+        ("field", "value", "problem"),
+        [
+            ("schema", "2.0", '$.schema: must be 1.x, which is what this version reads: "2.0"'),
+            ("schema", "0.9", "$.schema: must be 1.x"),
+            ("schema", "1", "$.schema: must be 1.x"),
+            ("schema", 1.0, "$.schema: must be 1.x"),
+            ("schema", None, "$.schema: must be 1.x"),
+            ("state", "Fine", '$.state: must be one of Bootstrapping, Active, OverCommitted: "Fine"'),
+            ("state", "OverCommitted", "$.state: must be 'Active', with 20 GPUs and the ceiling 64"),
+            ("ceiling", 16, "$.state: must be 'OverCommitted', with 20 GPUs and the ceiling 16"),
+            ("ceiling", -1, "$.ceiling: must be at least 0: -1"),
+            ("ceiling", 2, "$.floor: floor must be at most the ceiling (2): 4"),
+            ("floor", "4", '$.floor: must be an integer: "4"'),
+            ("epoch", -1, "$.epoch: must be at least 0: -1"),
+            ("epoch", True, "$.epoch: must be an integer: true"),
+            ("gpus", 19, "$.gpus: must be 20, which is what entries and operations add up to"),
+            ("entries", {}, "$.entries: must be a list: an object"),
+            ("entries", DOCUMENT["entries"][:1], "$.gpus: must be 10"),
+            ("entries", [5, None], "$.entries[0]: must begin with a number and '+': \"\""),
+            ("entries", ["0+deployment/~/ns/a fa d-1x2"], '$.entries[0]: "deployment/~/ns/a": must be pools'),
+            ("entries", [*DOCUMENT["entries"], "0+deployment/~/ns/a fc d1x2"], "is there twice"),
+            ("entries", ["0+x/ns/a f p1", "0+y/ns/a f p1"], '$.entries: two objects have the fence "f"'),
+            ("entries", ["0+x/ns/a f p1 f n k op p2"], 'is reserved for operation "op", which is not there'),
+            ("operations", [{}], "$.operations[0]: id is missing"),
+            ("wishes", ["ns/a 3 1.5"], "$.wishes[0]: a pool is written namespace/name/role"),
+            ("wishes", ["ns/a/decode -3 1.5"], "$.wishes[0]: a count must be 0 to 2147483647"),
+            ("wishes", ["ns/a/decode 3 soon"], "$.wishes[0]: a time must be a number of seconds since 1970"),
+            ("wishes", ["ns/a/decode 3 nan"], "$.wishes[0]: a time must be a number of seconds since 1970"),
+            ("moves", ["ns/a/decode x 1.5"], "$.moves[0]: a count must be -2147483647 to 2147483647"),
+            ("repeats", [{"caller": "a"}], "$.repeats[0]: request_id is missing"),
+            ("sequences", ["many ns-a"], "$.sequences[0]: must be a number and a caller"),
+            ("ended", ["op"], "$.ended[0]: must be an object"),
+            (
+                "freezes",
+                [{"id": "f", "direction": "left", "until": 1, "reason": "", "by": "a"}],
+                '$.freezes[0]: direction must be one of up, down, all: "left"',
+            ),
+        ],
+    )
+    def test_what_cannot_be_a_ledger_says_why(self, field: str, value: object, problem: str) -> None:
+        assert any(problem in found for found in problems(DOCUMENT | {field: value}))
+
+    @pytest.mark.parametrize("field", ["schema", "state", "epoch", "floor", "gpus", "entries"])
+    def test_what_is_missing_is_named(self, field: str) -> None:
+        rest = {name: value for name, value in DOCUMENT.items() if name != field}
+        assert problems(rest) == (f"$: {field} is missing",)
+
+    @pytest.mark.parametrize("document", [None, [], "x", 5])
+    def test_anything_else_is_no_ledger(self, document: object) -> None:
+        assert problems(document)
+
+    def test_an_operation_that_is_there_twice_is_refused(self) -> None:
+        one = {"id": "op", "caller": "a", "participant": "ns/a", "targets": ["p1"]}
+        assert problems(DOCUMENT | {"operations": [one, one]}) == ('$.entries: operation "op" is there twice',)
+
+    def test_an_epoch_that_goes_back_is_not_believed(self) -> None:
+        assert ledger(DOCUMENT, epoch=7) == SMALL
+        assert problems(DOCUMENT, epoch=8) == (
+            "$.epoch: must be at least 8, which was seen before: 7; was it put back from a copy?",
+        )
+
+    def test_every_problem_is_told_at_once(self) -> None:
+        wrong = {"epoch": -1, "floor": "x", "entries": ["y", "0+x/ns/a f q"], "moves": ["z"], "operations": [5]}
+        assert len(problems(DOCUMENT | wrong)) == 6
+
+    def test_a_reservation_for_an_operation_that_is_there_is_believed(self) -> None:
+        reservation = Reservation(Fence("fa", "n", "k"), "op", ((Role.PREFILL, 5),))
+        one = {"id": "op", "caller": "a", "participant": "ns/a", "targets": ["p5"]}
+        lines = Lines().of(Ledger.of([entry("a", fence="fa", reservation=reservation)]).entries)
+        read = ledger(DOCUMENT | {"entries": lines, "operations": [one], "gpus": 12})
+        assert [found.reservation for found in read.entries.values()] == [reservation]
