@@ -43,7 +43,7 @@ from gpcore.states import Book, Drive, State, Transition
 def saving(transition: Transition) -> Transition:
     """Return *transition* with the order to store the draft, where something waits for that."""
     state, book = transition.state, transition.state.book
-    if book is None or not book.urgent or book.saving is not None or not state.leading:
+    if book is None or not book.urgent or book.outdated or book.saving is not None or not state.leading:
         return transition
     draft = attrs.evolve(book.draft, wishes=_wishes(state))
     state = state.but(book=Book(book.stored, book.version, draft, draft, size=book.size))
@@ -141,7 +141,7 @@ def ledger_unread(state: State, event: LedgerUnread) -> Transition:
 
 def _not_saving(state: State) -> State:
     book = state.book
-    return state if book is None else state.but(book=attrs.evolve(book, saving=None, urgent=True))
+    return state if book is None else state.but(book=attrs.evolve(book, saving=None, urgent=True, outdated=True))
 
 
 def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
@@ -151,6 +151,7 @@ def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
     if book is not None and book.saving is not None:
         return Transition(state)  # an answer is under way that says more
     if book is not None and book.version == event.version and event.version is not None:
+        state = state.but(book=attrs.evolve(book, outdated=False))
         return taking_over(Transition(*due(state)))
     if event.ledger is None and not state.leading:  # whoever leads will make one; until then nothing is on record
         return Transition(recarried_all(state.but(book=None)))

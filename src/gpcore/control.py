@@ -78,13 +78,16 @@ def _seen(state: State, event: Seen) -> Transition:
     snapshot, deployment = state.snapshot, event.deployment
     if snapshot is None or not state.rules.management.manages(deployment.id):
         return Transition(state)
-    before = snapshot.deployment(deployment.id)
+    before, known = snapshot.deployment(deployment.id), state.behind
     state, concerned = reconciled(state, [deployment])
     deployment = carried(state, deployment)
+    # A fence that the ledger does not know: it is behind this view, or somebody else has written.
+    loading = (Load(),) if len(state.behind) > len(known) else ()
     if deployment == before and not concerned:
-        return Transition(state)
+        return Transition(state, loading)
     keys = {pool.key for pool in deployment.pools} | {pool.key for pool in (before.pools if before else ())}
-    return _observed(state, snapshot.with_deployment(deployment), keys, concerned)
+    observed = _observed(state, snapshot.with_deployment(deployment), keys, concerned)
+    return Transition(observed.state, (*loading, *observed.effects))
 
 
 def _gone(state: State, event: Gone) -> Transition:
@@ -158,7 +161,7 @@ def _loading(state: State) -> tuple[Effect, ...]:
     book = state.book
     if book is not None and book.saving is not None:
         return ()
-    return (Load(),) if book is None or state.fault or not state.leading else ()
+    return (Load(),) if book is None or book.outdated or state.fault or not state.leading else ()
 
 
 def _flushing(state: State) -> State:

@@ -88,7 +88,9 @@ class Operation:
     def goal(self, key: PoolKey) -> int:
         """Return the replicas that the pool *key* of this operation is to have, as things stand."""
         goals = {change.pool: change.after for leg in self.legs for change in leg.step.changes}
-        return goals[key] if key in goals else self.plan.afters[key]
+        if key in goals:
+            return goals[key]
+        return next(change.before for change in self.plan.changes if change.pool == key)  # on the way back: never done
 
     def with_leg(self, at: int, leg: Leg, *, escrow: int) -> "Operation":
         """Return this operation with another leg at the place *at*, and another escrow."""

@@ -94,7 +94,12 @@ def _begins(step: Step, held: Iterable[tuple[object, int, int | None]]) -> bool:
 def _spoilt(state: State, key: str, step: Step) -> State:
     """Return *state* in which the waiting *step* of operation *key* can no more be begun."""
     operation = state.operations[key]
-    names = ", ".join(str(change.pool) for change in step.changes)
-    problem = operation.problem or f"{names} was changed by somebody else meanwhile"
+    problem = operation.problem or changed_meanwhile([step])
     legs = [Leg(leg.step, Stage.DROPPED) if leg.step == step else leg for leg in operation.legs]
     return state.drafting(updated(state.ledger, attrs.evolve(operation, legs=tuple(legs), problem=problem)))
+
+
+def changed_meanwhile(steps: Iterable[Step]) -> str:
+    """Return the sentence that says why *steps* can never be written."""
+    names = ", ".join(str(change.pool) for step in steps for change in step.changes)
+    return f"{names} was changed by somebody else meanwhile"

@@ -86,6 +86,7 @@ class Book:
 
     *stored* is what was last known to be stored, as *version* (None: nothing is); *draft* what it should be, and
     *saving* what is being stored. *urgent*: something waits for the draft to be stored. *size* is in bytes.
+    *outdated*: somebody else may have stored another one, so it is read before anything is stored.
     """
 
     stored: Ledger
@@ -94,6 +95,7 @@ class Book:
     saving: Ledger | None = None
     urgent: bool = False
     size: int = 0
+    outdated: bool = False
 
     @property
     def full(self) -> bool:
@@ -167,7 +169,7 @@ class State:
         if book is None or draft is book.draft:
             return self
         urgent = book.urgent or urgent
-        return self.but(book=Book(book.stored, book.version, draft, book.saving, urgent, book.size))
+        return self.but(book=Book(book.stored, book.version, draft, book.saving, urgent, book.size, book.outdated))
 
     def driving(self, key: str, drive: Drive | None) -> "State":
         """Return this state with *drive* for the operation *key*, or none."""
