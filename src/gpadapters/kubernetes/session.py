@@ -5,6 +5,7 @@ and so not executed. What the network does wrong is a `LostError`, whose outcome
 """
 
 import asyncio
+import io
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -28,7 +29,10 @@ _CONNECT_S = 5.0
 _KEPT_S = 75.0  # the server keeps idle connections for 90 s; whoever closes first cannot be surprised
 _LINGER_S = 0.05  # asyncio needs a few turns to end a TLS handshake that was given up
 _READ_BYTES = 2**18
+_LARGE = 2**20
 _MAX_LINE = 2**24  # etcd holds objects of 1.5 MB
+_LONGEST_WAIT_S = 10.0
+_DIGITS = 10  # more of them is no number of seconds
 _OK = 200
 _UNAUTHORIZED = 401
 
@@ -47,6 +51,12 @@ class Answer:
     status: int
     body: bytes
     retry_after: str | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """Return the seconds that the server asks to wait before the next request: 0 to 10, whatever it says."""
+        asked = self.retry_after or ""
+        return min(int(asked), _LONGEST_WAIT_S) if asked.isdecimal() and len(asked) < _DIGITS else 0.0
 
 
 async def load_configuration(kubeconfig: Path | None = None, context: str | None = None) -> Any:  # noqa: ANN401
@@ -114,7 +124,7 @@ class Session:
         """Send one request and return the answer, whatever its status; LostError where none came."""
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
         headers = {"Content-Type": content_type} if body is not None else {}
-        async with self._responding(method, path, headers, data=body, timeout=timeout) as response:
+        async with self._responding(method, path, headers, body, timeout=timeout) as response:
             return Answer(response.status, await response.read(), response.headers.get("Retry-After"))
 
     @asynccontextmanager
@@ -124,7 +134,7 @@ class Session:
         The server ends them, or *timeout_s* do.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
-        async with self._responding("GET", path, {}, timeout=timeout) as response:
+        async with self._responding("GET", path, {}, None, timeout=timeout) as response:
             refused = response.status != _OK
             yield Answer(response.status, await response.read() if refused else b""), _lines(response.content)
 
@@ -134,6 +144,7 @@ class Session:
         method: str,
         path: str,
         headers: Mapping[str, str],
+        body: bytes | None,
         **options: Any,  # noqa: ANN401
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         renewals = self._renewals
@@ -142,7 +153,8 @@ class Session:
                 credentials = await self._credentials()
                 url = URL(self._host + path, encoded=True)
                 asked = {"headers": {**credentials, **headers}, "allow_redirects": False, **self._route, **options}
-                async with self._http.request(method, url, **asked) as response:
+                data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body  # which goes in pieces
+                async with self._http.request(method, url, data=data, **asked) as response:
                     if final or response.status != _UNAUTHORIZED:
                         yield response
                         return

@@ -93,18 +93,21 @@ async def of_many_creators_one_wins(maker: LedgerMaker) -> None:
 
 
 async def of_many_savers_one_wins_each_version(maker: LedgerMaker) -> None:
-    """Check, for several versions, that of many who have seen a version just one saves over it, and others know."""
+    """Check, for several versions, that of many who have seen a version just one saves over it, and others know.
+
+    Each saves something that was not there before: to save what is stored is to change nothing, and need not conflict.
+    """
     async with maker() as opened:
         await _saved(opened(), _ledger(RACERS), None)
         stores = [opened() for _ in range(RACERS)]
-        for _ in range(3):
+        for turn in range(2, 5):
             found = [await store.load() for store in stores]
             versions = [one.version for one in found if one is not None]
             _claim(len(versions) == RACERS and len(set(versions)) == 1, f"one ledger has several versions: {versions}")
             answers = await asyncio.gather(
-                *(store.save(_ledger(n), expected=versions[n]) for n, store in enumerate(stores))
+                *(store.save(_ledger(n, turn), expected=versions[n]) for n, store in enumerate(stores))
             )
-            await _one_won(opened(), answers, "saved")
+            await _one_won(opened(), answers, "saved", turn)
 
 
 async def a_winner_can_go_on(maker: LedgerMaker) -> None:
@@ -196,14 +199,14 @@ LEASE_CHECKS: tuple[LeaseCheck, ...] = (
 """Every check of a store of leases."""
 
 
-def _ledger(number: int) -> Ledger:
+def _ledger(number: int, epoch: int = 1) -> Ledger:
     """Return a ledger of *number* objects, of which the first is being adopted."""
     entries = []
     for at in range(number):
         key = ObjectKey(ParticipantId("ns", f"d{at}"), f"deployment/d{at}")
         reservation = Reservation(Fence(f"o{at}", f"n{at}", f"k{at}")) if at == 0 else None
         entries.append(Entry(key, f"o{at}", (Held(Role.PREFILL, at, 2), Held(Role.DECODE, 1, None)), reservation))
-    return attrs.evolve(Ledger.of(entries, budget=Budget(0, 1000)), epoch=1, complete=number % 2 == 0)
+    return attrs.evolve(Ledger.of(entries, budget=Budget(0, 1000)), epoch=epoch, complete=number % 2 == 0)
 
 
 async def _saved(store: LedgerStore, ledger: Ledger, expected: str | None) -> str:
@@ -218,11 +221,11 @@ async def _claimed(store: LeaseStore, lease: Lease, expected: str | None) -> Non
     _claim(isinstance(answer, Saved), f"a claim on what is there is answered {answer}")
 
 
-async def _one_won(store: LedgerStore, answers: Sequence[Saving], what: str) -> None:
+async def _one_won(store: LedgerStore, answers: Sequence[Saving], what: str, epoch: int = 1) -> None:
     """Claim that one save was answered as such and is what is found, and that all others conflicted."""
     winner = _winner(answers, what)
     found = await store.load()
-    _claim(found is not None and found.ledger == _ledger(winner), f"what is found is not the winner's: {found}")
+    _claim(found is not None and found.ledger == _ledger(winner, epoch), f"what is found is not the winner's: {found}")
 
 
 def _winner(answers: Sequence[Saving], what: str) -> int:
