@@ -1,7 +1,6 @@
 import logging
 import time
 from pathlib import Path
-from typing import get_args
 
 import attrs
 import pytest
@@ -11,10 +10,26 @@ from gpadapters import telemetry
 from gpadapters.telemetry import Telemetry, as_markdown
 from gpcore.budgets import Budget
 from gpcore.control import Rules, State, Transition, step
-from gpcore.decisions import Reason, Rejected
-from gpcore.events import Event, Listed, Reply, Seen, StepApplied, StepRefused, Submitted, Ticked
-from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
+from gpcore.decisions import Rejected, ViewStale
+from gpcore.events import (
+    Apply,
+    Event,
+    HandedOver,
+    LedgerSaved,
+    Listed,
+    Mark,
+    Marked,
+    Reply,
+    Save,
+    Seen,
+    StepApplied,
+    StepRefused,
+    Submitted,
+    Ticked,
+)
+from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.requests import Claimed, ScaleRequest, Target
+from gpcore.testing.settled import FENCE, settled_state
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 A = ParticipantId("ns", "a")
@@ -22,8 +37,12 @@ A = ParticipantId("ns", "a")
 
 def deployment(name: str = "a", replicas: int = 4, gpus: int | None = 1) -> Deployment:
     participant = ParticipantId("ns", name)
-    pool = Pool(PoolKey(participant, Role.PREFILL), replicas, gpus, present=replicas, ready=replicas)
+    pool = Pool(PoolKey(participant, Role.PREFILL), replicas, gpus, present=replicas, ready=replicas, fence=FENCE)
     return Deployment(participant, (pool,))
+
+
+def marked(shown: Deployment, fence: str) -> Deployment:
+    return attrs.evolve(shown, pools=tuple(attrs.evolve(pool, fence=fence) for pool in shown.pools))
 
 
 def to(replicas: int) -> ScaleRequest:
@@ -32,11 +51,14 @@ def to(replicas: int) -> ScaleRequest:
 
 @attrs.define
 class Heard:
-    """A planner whose events are heard, and a clock."""
+    """A planner that leads over two deployments, whose events are heard, and a clock; each save is stored at once."""
 
     telemetry: Telemetry
     now: float = 100.0
-    state: State = attrs.field(factory=lambda: State(Rules(budget=Budget(2, 10))))
+    state: State = attrs.field(
+        factory=lambda: settled_state(Rules(budget=Budget(2, 10)), Snapshot.of([deployment(), deployment("b")]))
+    )
+    orders: list[Apply] = attrs.field(factory=list)
 
     @classmethod
     def begun(cls) -> "Heard":
@@ -48,7 +70,18 @@ class Heard:
         transition = step(self.state, event)
         self.state = transition.state
         self.telemetry.hear(event, transition)
+        self.orders += [one for one in transition.effects if isinstance(one, Apply)]
+        for save in [one for one in transition.effects if isinstance(one, Save)]:
+            self.happen(LedgerSaved(f"after {save.expected}"))
         return transition
+
+    def lands(self) -> None:
+        """Let the one order be seen and answered."""
+        (order,) = self.orders
+        assert order.step.fence is not None
+        shown = deployment(replicas=order.step.changes[0].after)
+        self.happen(Seen(marked(shown, order.step.fence.new)))
+        self.happen(StepApplied(order.operation, order.step))
 
     def values(self) -> dict[tuple[str, ...], float]:
         families = text_string_to_metric_families(self.telemetry.exposition().decode())
@@ -111,12 +144,10 @@ def test_without_a_ceiling_there_is_any_headroom() -> None:
 def test_a_request_is_counted_timed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gpadapters.telemetry")
     heard = Heard.begun()
-    begun = heard.happen(Submitted("d-1", to(6), heard.now))
-    apply = begun.effects[1]
+    heard.happen(Submitted("d-1", to(6), heard.now))
     assert heard.values()["gp_operations",] == 1
     heard.now += 0.3
-    heard.happen(Seen(deployment(replicas=6)))
-    heard.happen(StepApplied("d-1", apply.step))  # type: ignore[union-attr]
+    heard.lands()
     values = heard.values()
     assert values[telemetry.REQUESTS, "success", "success"] == 1
     assert values["gp_decisions_total", "", "approved"] == 1
@@ -150,8 +181,13 @@ def test_a_refusal_is_counted_by_its_reason_and_as_the_peer_would(caplog: pytest
 
 def test_a_failure_is_an_exception_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard.begun()
-    apply = heard.happen(Submitted("d-1", to(6), heard.now)).effects[1]
-    heard.happen(StepRefused("d-1", apply.step, "no\nway"))  # type: ignore[union-attr]
+    heard.happen(Submitted("d-1", to(6), heard.now))
+    refused = [
+        effect for one in heard.orders for effect in heard.happen(StepRefused("d-1", one.step, "no\nway")).effects
+    ]
+    (mark,) = (effect for effect in refused if isinstance(effect, Mark))
+    heard.happen(Seen(marked(deployment(), mark.new)))
+    heard.happen(Marked(mark))
     assert heard.values()[telemetry.REQUESTS, "exception", "error"] == 1
     assert caplog.records[-1].levelname == "WARNING"
 
@@ -165,9 +201,26 @@ def test_what_the_server_refuses_is_counted_by_kind() -> None:
 
 def test_an_answer_to_nobody_known_is_counted_and_not_timed() -> None:
     heard = Heard.begun()
-    reason = get_args(Reason)[-2]()
+    reason = ViewStale()
     heard.telemetry.hear(Ticked(1.0), Transition(heard.state, (Reply("d-9", Rejected(reason)),)))
     assert heard.values()[telemetry.REQUESTS, "view_stale", "rejected"] == 1
+
+
+def test_an_operation_that_is_handed_over_is_no_failure_of_ours() -> None:
+    heard = Heard.begun()
+    heard.telemetry.hear(Ticked(1.0), Transition(heard.state, (Reply("d-9", HandedOver("d-9")),)))
+    assert heard.values()[telemetry.REQUESTS, "handed_over", "rejected"] == 1
+
+
+def test_the_ledger_is_read_off_the_state() -> None:
+    heard = Heard.begun()
+    values = heard.values()
+    told = ("gp_leading", "gp_ledger_epoch", "gp_ledger_fault", "gp_ledger_gpus", "gp_unsettled_objects")
+    assert [values[name,] for name in told] == [1, 1, 0, 8, 0]
+    heard.happen(Seen(deployment(replicas=7)))
+    heard.happen(Seen(attrs.evolve(deployment("c"), pools=())))
+    values = heard.values()
+    assert [values[name,] for name in ("gp_over_committed_gpus", "gp_unsettled_objects")] == [1, 0]
 
 
 def test_beyond_the_limit_deployments_share_one_series() -> None:
