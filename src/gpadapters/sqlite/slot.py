@@ -19,9 +19,6 @@ from gpcore.ports import Conflicted, Refused, Saved, Saving, Unknown
 
 T = TypeVar("T")
 
-BUSY_S = 5.0
-"""How long a call waits for others that write."""
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS documents (
     name TEXT PRIMARY KEY,
@@ -44,6 +41,7 @@ class Slot:
 
     path: Path
     name: str
+    busy_s: float = 5.0
 
     def __str__(self) -> str:
         return f"{self.name} in {self.path}"
@@ -93,7 +91,7 @@ class Slot:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as database:
+        with closing(sqlite3.connect(self.path, timeout=self.busy_s, isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute(_TABLE)
