@@ -150,7 +150,8 @@ def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
     book = state.book
     if book is not None and book.saving is not None:
         return Transition(state)  # an answer is under way that says more
-    if book is not None and book.version == event.version and event.version is not None:
+    begins = state.leading and state.epoch < 0
+    if book is not None and not begins and book.version == event.version and event.version is not None:
         state = state.but(book=attrs.evolve(book, outdated=False))
         return taking_over(Transition(*due(state)))
     if event.ledger is None and not state.leading:  # whoever leads will make one; until then nothing is on record

@@ -39,7 +39,7 @@ def _conditions(state: State) -> Iterator[Condition]:
     elif state.leading and not ledger.complete:
         yield Condition("Bootstrapping", "what is deployed is being put on record, so every request is refused")
     if book is not None and book.full:
-        yield Condition("LedgerFull", f"the ledger has {book.size} bytes and takes in no new pool: declare another domain")
+        yield Condition("LedgerFull", f"the ledger has {book.size} bytes and takes in no new pool: use another domain")
     if ledger.excess:
         yield Condition(
             "OverCommitted", f"others have taken the pools {ledger.excess} GPUs above the ceiling, so nothing may grow"
