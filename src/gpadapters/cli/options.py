@@ -15,10 +15,11 @@ from typing import Any
 import attrs
 
 from gpadapters.cli import readers
-from gpadapters.cli.readers import OFF, Address, Reader, names, number, one_of, shown, switch
+from gpadapters.cli.readers import OFF, Address, LedgerPlace, Reader, names, number, one_of, shown, switch
 from gpcore.budgets import Budget
 from gpcore.control import Rules
 from gpcore.errors import ConfigError, InvalidError
+from gpcore.leases import Timing
 from gpcore.management import Management
 from gpcore.requests import Claimed
 
@@ -29,10 +30,16 @@ class Settings:
 
     environment: str
     rules: Rules
+    ledger: LedgerPlace
+    domain: str
+    elects: bool
+    timing: Timing
+    advertised: str | None
     listen: Address
     no_operation: bool
     insecure_no_auth: bool
     log_format: str
+    home: str | None
     namespaces: tuple[str, ...] | None
     kubeconfig: Path | None
     context: str | None
@@ -114,10 +121,16 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
             intent_ttl_s=values["intent-cache-ttl-seconds"],
             deadline_s=values["deadline-seconds"],
         ),
+        ledger=values["ledger"],
+        domain=values["budget-domain"],
+        elects=not values["no-leader-election"],
+        timing=_timing(values),
+        advertised=values["advertise"] or _of_pod(values["listen"], environ),
         listen=values["listen"],
         no_operation=values["no-operation"],
         insecure_no_auth=values["insecure-no-auth"],
         log_format=values["log-format"],
+        home=here,
         namespaces=values["kubernetes-namespaces"] or ((here,) if here else None),
         kubeconfig=values["kubeconfig"],
         context=values["context"],
@@ -195,11 +208,30 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     for name in ("kubernetes-namespaces", "kubeconfig", "context"):
         if memory and values[name] is not None:
             yield f"--{name} is for --environment kubernetes"
+    with_ledger = values["ledger"].kind
+    if memory and with_ledger == "kubernetes":
+        yield "--ledger kubernetes is for --environment kubernetes"
+    if values["no-operation"] and with_ledger not in ("auto", "kubernetes"):
+        yield f"--no-operation writes nothing, so --ledger {values['ledger']} has nothing to keep"
+    problems: list[str] = []
+    with _Noting(problems, "--lease-...-seconds: "):
+        _timing(values)
+    yield from problems
     if not values["listen"].loopback and not values["insecure-no-auth"]:
         yield (
             f"--listen {values['listen']} is reached by other machines, and callers are not authenticated: "
             "say --insecure-no-auth if something else keeps strangers out"
         )
+
+
+def _timing(values: Mapping[str, Any]) -> Timing:
+    return Timing(*(values[f"lease-{name}-seconds"] for name in ("duration", "deadline", "retry")))
+
+
+def _of_pod(listen: Address, environ: Mapping[str, str]) -> str | None:
+    """Return the URL at which other pods reach this one, where it is known."""
+    ip = environ.get("POD_IP")
+    return f"http://{Address(ip, listen.port)}" if ip else None
 
 
 def _set(values: Sequence[str] | None) -> frozenset[str] | None:
@@ -252,10 +284,63 @@ OPTIONS = (
     Option(
         "deadline-seconds",
         readers.seconds,
-        "how long an operation waits for GPUs to come free before what it has not begun is dropped",
+        "how long an operation waits for GPUs to come free before what it has released is given back",
         1800.0,
         number(float),
         metavar="SECONDS",
+    ),
+    Option(
+        "ledger",
+        readers.ledger_place,
+        "where what is promised is on record before it is written: kubernetes (a GPULedger object), memory (lost with "
+        "the process: one planner alone), or sqlite:FILE; auto: where the environment has it",
+        LedgerPlace("auto"),
+        metavar="PLACE",
+    ),
+    Option(
+        "budget-domain",
+        readers.object_name,
+        "the name of the ledger; planners with one ceiling have one ledger, and those with another have another",
+        "default",
+        metavar="NAME",
+    ),
+    Option(
+        "no-leader-election",
+        switch,
+        "decide without asking whether another planner does; correct, and slower where one does",
+        default=False,
+        parse=bool,
+    ),
+    Option(
+        "lease-duration-seconds",
+        readers.seconds,
+        "how long after a leader's last sign of life another may take over",
+        15.0,
+        number(float),
+        metavar="SECONDS",
+    ),
+    Option(
+        "lease-deadline-seconds",
+        readers.seconds,
+        "how long a leader that cannot renew its lease goes on leading",
+        10.0,
+        number(float),
+        metavar="SECONDS",
+    ),
+    Option(
+        "lease-retry-seconds",
+        readers.seconds,
+        "how often the lease is renewed, or tried for",
+        2.0,
+        number(float),
+        metavar="SECONDS",
+    ),
+    Option(
+        "advertise",
+        readers.text,
+        "the URL at which callers that asked another planner reach this one (default: POD_IP and the port of --listen, "
+        "else where it listens)",
+        metavar="URL",
     ),
     Option(
         "listen",

@@ -76,6 +76,32 @@ def path(value: object) -> Path:
     return Path(text(value))
 
 
+@attrs.frozen
+class LedgerPlace:
+    """Where the ledger is kept: *kind* is auto, kubernetes, memory or sqlite; *file* belongs to the last."""
+
+    kind: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.file is None else f"{self.kind}:{self.file}"
+
+
+def ledger_place(value: object) -> LedgerPlace:
+    """Read auto, kubernetes, memory or sqlite:FILE."""
+    kind, colon, file = text(value).partition(":")
+    if kind == "sqlite" and file:
+        return LedgerPlace(kind, Path(file))
+    if kind not in ("auto", "kubernetes", "memory") or colon:
+        _refuse(f"must be auto, kubernetes, memory or sqlite:FILE: {shown(value)}")
+    return LedgerPlace(kind)
+
+
+def object_name(value: object) -> str:
+    """Read what an object of Kubernetes may be called."""
+    return ParticipantId("any", text(value)).name
+
+
 def address(value: object) -> Address:
     """Read HOST:PORT."""
     host, colon, port = text(value).rpartition(":")
