@@ -78,9 +78,10 @@ class Feed:
 
 
 class Cache:
-    """Join graphs and adapters to deployments."""
+    """Join graphs and adapters to deployments, whose fences are those of the ledger *domain*."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, domain: str) -> None:
+        self.domain = domain
         self.graphs: Track[Graph] = Track()
         self.adapters: Track[Adapter] = Track()
         self.feed = Feed()
@@ -120,7 +121,7 @@ class Cache:
             uid, shapes = self._shapes.get(participant, ("", {}))
             same = uid == graph.identity.uid
             adapters, served = self.adapters.of(participant), participant.namespace in self.adapters.served
-            result = joined(graph, adapters, shapes if same else {}, served=served)
+            result = joined(graph, adapters, shapes if same else {}, served=served, domain=self.domain)
             self._shapes[participant] = (graph.identity.uid, result.shapes)
             return result.deployment
         self._shapes.pop(participant, None)
