@@ -43,10 +43,9 @@ _OPTIONAL = ("ceiling", "operations", "wishes", "repeats", "sequences", "freezes
 
 
 def ledger_document(ledger: Ledger, lines: Lines | None = None) -> Json:
-    """Return *ledger* as a document of JSON values; an optional field that says nothing is None.
+    """Return *ledger* as a document of JSON values.
 
-    With the *lines* of the ledger before, only what differs from it is written anew. Nothing but what *extra* of the
-    ledger holds is an object that others may be merged into.
+    With the *lines* of the ledger before, only what differs from it is written anew.
     """
     document = {
         **ledger.extra,
@@ -65,7 +64,7 @@ def ledger_document(ledger: Ledger, lines: Lines | None = None) -> Json:
         "moves": [f"{pool_text(move.pool)} {move.gpus} {move.at!r}" for move in ledger.moves],
         "ended": [flat_document(ended) for ended in ledger.ended],
     }
-    return {name: None if name in _OPTIONAL and value == [] else value for name, value in document.items()}
+    return {name: value for name, value in document.items() if name not in _OPTIONAL or value not in (None, [])}
 
 
 def ledger(document: object, *, epoch: int = 0) -> Ledger:

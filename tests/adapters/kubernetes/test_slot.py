@@ -46,25 +46,35 @@ async def slot(script: Scripted, folder: Path) -> AsyncIterator[Slot]:
 
 
 class TestWhatIsSent:
-    async def test_a_change_names_the_version_that_it_rests_on_and_takes_out_what_is_none(self, tmp_path: Path) -> None:
+    async def test_a_change_replaces_the_spec_and_names_the_version_that_it_rests_on(self, tmp_path: Path) -> None:
         script = Scripted()
         script.writes.append(obj("8"))
         async with slot(script, tmp_path) as one:
-            saved = await one.save({"a": [1], "b": None}, expected="7", annotations={"x": "y"})
-        assert saved == Saved("8", len(obj("8").body))
+            assert await one.save({"a": [1]}, expected="7") == Saved("8", len(obj("8").body))
         assert script.patches == [
-            {"metadata": {"annotations": {"x": "y"}, "resourceVersion": "7"}, "spec": {"a": [1], "b": None}}
+            [
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
+                {"op": "replace", "path": "/spec", "value": {"a": [1]}},
+            ]
         ]
         (request,) = script.asked
         assert request.path == "/apis/gpcore.dev/v1alpha1/namespaces/ns/gpuledgers/main"
-        assert request.headers["Content-Type"] == "application/merge-patch+json"
+        assert request.headers["Content-Type"] == "application/json-patch+json"
         assert request.query["fieldManager"] == "gp-planner"
+
+    async def test_annotations_are_put_beside_those_that_are_there(self, tmp_path: Path) -> None:
+        script = Scripted()
+        script.writes.append(obj("8"))
+        async with slot(script, tmp_path) as one:
+            await one.save({"a": 1}, expected="7", annotations={"x": "y"})
+        assert script.patches == [{"metadata": {"annotations": {"x": "y"}, "resourceVersion": "7"}, "spec": {"a": 1}}]
+        assert script.asked[0].headers["Content-Type"] == "application/merge-patch+json"
 
     async def test_what_is_created_says_what_it_is_and_whose(self, tmp_path: Path) -> None:
         script = Scripted()
         script.reads.append(attrs.evolve(obj("1"), status=201))
         async with slot(script, tmp_path) as one:
-            assert isinstance(await one.save({"a": 1, "b": None}, expected=None), Saved)
+            assert isinstance(await one.save({"a": 1}, expected=None), Saved)
         (request,) = script.asked
         assert (request.method, request.path) == ("POST", "/apis/gpcore.dev/v1alpha1/namespaces/ns/gpuledgers")
 
