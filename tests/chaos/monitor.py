@@ -82,6 +82,8 @@ class Monitor:
         """Begin."""
         revision = None
         for track in self._tracks:
+            track.warm()
+        for track in self._tracks:
             revision = track.begin(revision)
             self._stack.callback(track.end)
         return self
@@ -167,6 +169,10 @@ class _Track(threading.Thread):
         self._ended = threading.Event()
         self._watch: Watch | None = None
         self._fault: Exception | None = None
+
+    def warm(self) -> None:
+        """Wait until the server's cache, which is made when a kind is first served, remembers what follows."""
+        self._client.get(self._path, resourceVersion="0")
 
     def begin(self, revision: int | None) -> int:
         """Record what there is at *revision*, None: now, and all from then on; return the revision."""

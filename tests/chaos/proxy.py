@@ -33,6 +33,7 @@ _LARGEST = 2**24
 _CONNECT_S = 5.0
 _OVERTAKEN_WITHIN_S = 1.0
 _STOP_WITHIN_S = 5.0
+_LINGER_S = 0.1  # a connection takes a few turns of the loop to end
 _REMEMBERED = 100_000
 _SENT_ON = ("Accept", "Authorization", "Content-Type", "User-Agent")
 _SENT_BACK = ("Content-Type", "Retry-After")
@@ -179,6 +180,7 @@ class FaultProxy:
         await asyncio.gather(*left, return_exceptions=True)
         async with asyncio.timeout(_STOP_WITHIN_S):
             await self._stack.aclose()
+        await asyncio.sleep(_LINGER_S)
 
     def _cut(self) -> None:
         for transport in self._open:
