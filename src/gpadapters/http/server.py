@@ -8,33 +8,25 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gpadapters.answering import Answering
 from gpadapters.http.codes import CODES
 from gpadapters.http.openapi import document as openapi_document
 from gpcore import wire
 from gpcore.decisions import Rejected
 from gpcore.errors import ConfigError, InvalidError, MalformedError
-from gpcore.events import Failed, Outcome, Succeeded
 from gpcore.pools import Snapshot
-from gpcore.ports import Planning, Readiness, Submission, TurnedAway
+from gpcore.ports import Planning
 from gpcore.requests import ScaleRequest
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-REHEARSED = "[no-operation] Scale request received and logged (not executed)"
-"""What the peer answers when nothing is to be carried out."""
-
-OVERTAKEN = "; another change overtook it before the replicas served"
-
-MAX_BLOCKING = 512
-"""The most requests that may block at once; one more is told `scaling`. Far fewer than may wait for an answer."""
-
 KEEP_ALIVE_S = 10.0
 MAX_LISTED = 1_000
 
@@ -139,7 +131,8 @@ def application(
     rehearsal: bool = False,
 ) -> web.Application:
     """Return the API of *planner*; *metrics* gives the exposition, *version* is shown in the OpenAPI document."""
-    api = _Api(planner, metrics, refused, waits, rehearsal, wire.dumps(openapi_document(version)))
+    answering = Answering(planner, waits.answer_s, waits.blocking_s, rehearsal)
+    api = _Api(planner, metrics, refused, waits.body_s, answering, wire.dumps(openapi_document(version)))
     app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
     app.add_routes(
         [
@@ -174,28 +167,16 @@ class _Api:
     planner: Planning
     metrics: Callable[[], bytes]
     refused: Refused
-    waits: Waits
-    rehearsal: bool
+    body_s: float
+    answering: Answering
     openapi_bytes: bytes
-    blocking: set[str] = attrs.field(factory=set, eq=False)
 
     async def scale(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
-        taken = self.planner.submit(asked)
-        if isinstance(taken, TurnedAway):
-            raise _RefusedError(taken.kind)
-        first = self.planner.decision(taken.id)
-        if first is None:
-            raise _RefusedError("internal")
-        end = await (self._served(taken, asked) if asked.blocking else self._ended(taken))
-        outcome = end.outcome
-        record = self.planner.decision(taken.id) or first
-        body = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
-        if end.overtaken:
-            body["message"] += OVERTAKEN
-        if self.rehearsal and isinstance(outcome, Succeeded):
-            body |= {"message": REHEARSED, "current_replicas": {}}
-        return _answer(_kind(outcome), body)
+        answer = await self.answering.answer(asked)
+        if answer.document is None:
+            raise _RefusedError(answer.kind)
+        return _answer(answer.kind, answer.document)
 
     async def _asked(self, request: web.Request) -> ScaleRequest:
         """Return the request that the body holds, read within its limits."""
@@ -209,46 +190,13 @@ class _Api:
         if (request.content_length or 0) > MAX_BODY:
             raise _RefusedError("body_too_large")
         try:
-            async with asyncio.timeout(self.waits.body_s):
+            async with asyncio.timeout(self.body_s):
                 body = await request.read()
         except web.HTTPRequestEntityTooLarge as exc:
             raise _RefusedError("body_too_large") from exc
         except TimeoutError as exc:
             raise _RefusedError("body_timeout") from exc
         return wire.scale_request(wire.loads(body))
-
-    async def _ended(self, taken: Submission) -> "_End":
-        """Return how it ended, unless that takes longer than a caller should wait."""
-        try:
-            async with asyncio.timeout(self.waits.answer_s):
-                return _End(await taken.outcome)
-        except TimeoutError:
-            return _End(None)
-
-    async def _served(self, taken: Submission, asked: ScaleRequest) -> "_End":
-        """Return how it ended once the replicas serve; at once where too many block already."""
-        try:
-            with self._one_more_blocking(taken.id) as wait_s:
-                async with asyncio.timeout(wait_s):
-                    outcome = await taken.outcome
-                    if self.rehearsal or not isinstance(outcome, Succeeded):
-                        return _End(outcome)
-                    readiness = await self.planner.readiness(asked)
-        except TimeoutError:
-            return _End(None)
-        return _End(None) if readiness is Readiness.UNKNOWN else _End(outcome, readiness is Readiness.OVERTAKEN)
-
-    @contextlib.contextmanager
-    def _one_more_blocking(self, key: str) -> Iterator[float]:
-        """Count the request *key* as blocking while the body runs, and say for how long it may."""
-        if len(self.blocking) >= MAX_BLOCKING:
-            yield 0.0
-            return
-        self.blocking.add(key)
-        try:
-            yield self.waits.blocking_s
-        finally:
-            self.blocking.discard(key)
 
     async def decide(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -325,14 +273,6 @@ class _Api:
         return _problem(kind, problems)
 
 
-@attrs.frozen
-class _End:
-    """How a request ended, as far as it is known; *overtaken* by another change before its replicas served."""
-
-    outcome: Outcome | None
-    overtaken: bool = False
-
-
 class _Calm(logging.Filter):
     """Make one line, of no alarm, of what aiohttp says of a client that does not speak HTTP."""
 
@@ -376,18 +316,6 @@ def _limit(request: web.Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LISTED)) and 1 <= int(text) <= MAX_LISTED):
         raise InvalidError([f"limit must be an integer between 1 and {MAX_LISTED}: {text[:80]!a}"])
     return int(text)
-
-
-def _kind(outcome: Outcome | None) -> str:
-    match outcome:
-        case None:
-            return "scaling"
-        case Succeeded():
-            return "success"
-        case Failed():
-            return "failed"
-        case Rejected(reason):
-            return reason.kind
 
 
 def _message(kind: str, problems: Sequence[str]) -> str:

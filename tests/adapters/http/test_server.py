@@ -4,9 +4,8 @@ import logging
 import httpx
 import pytest
 
-from gpadapters import daemon
+from gpadapters import answering, daemon
 from gpadapters.daemon import Planner
-from gpadapters.http import server
 from gpadapters.http.client import Answer, Client, UnreachableError
 from gpadapters.http.codes import CODES
 from gpadapters.http.server import Listen, Waits, serve
@@ -154,7 +153,7 @@ async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> 
 
 
 async def test_only_so_many_block_and_they_keep_nobody_else_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_BLOCKING", 2)
+    monkeypatch.setattr(answering, "MAX_BLOCKING", 2)
     cluster = MemoryCluster(
         [deployment("a", {"prefill": (4, 1)}), deployment("b", {"prefill": (4, 1)})], acquire_lag_s=float("inf")
     )
