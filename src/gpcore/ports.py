@@ -42,6 +42,17 @@ class Unknown:
 Applying = Applied | Refused | Unknown
 
 
+@attrs.frozen
+class Condition:
+    """Something that a part of the planner runs without.
+
+    *kind* is the stable word for it, *detail* the sentence that says what is missing and what follows from that.
+    """
+
+    kind: str
+    detail: str
+
+
 class Observer(Protocol):
     """Follow the deployments of a cluster."""
 
@@ -50,6 +61,13 @@ class Observer(Protocol):
 
         `Stale` when changes may be missed; a new `Listed` ends that. Nothing that is shown is older than what was
         shown before of the same object.
+        """
+        ...
+
+    async def refresh(self) -> None:
+        """Return when all is shown that was so when this was called, or `Stale` was.
+
+        Where changes are shown as they happen this is at once. Many who call at the same time cost as much as one.
         """
         ...
 
@@ -95,6 +113,10 @@ class Planning(Protocol):
     @property
     def state(self) -> State:
         """Return all that is known now."""
+        ...
+
+    async def refresh(self) -> None:
+        """Return when the view is no older than this call; whoever asks for a decision calls this first."""
         ...
 
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:

@@ -252,6 +252,7 @@ REGIONS = (
     "shape_unknown",
     "unknown_deployment",
     "unknown_pool",
+    "not_scaled",
     "wrong_component",
     "one_pool_twice",
 )
