@@ -115,6 +115,10 @@ class Planner:
         """Return all that is known now."""
         return self._state
 
+    async def refresh(self) -> None:
+        """Return when the view is no older than this call; whoever asks for a decision calls this first."""
+        await self._observer.refresh()
+
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:
         """Take *request* in; its decision is on record when this returns."""
         if self._closed:
