@@ -1,4 +1,4 @@
-"""How a request comes to its answer, whatever it came over.
+"""How a request comes to its answer, and how a caller reads it, whatever lies between.
 
 Rules of this file: it waits, within bounds, and puts the answer together; what the answer means is said elsewhere.
 """
@@ -23,6 +23,29 @@ OVERTAKEN = "; another change overtook it before the replicas served"
 
 MAX_BLOCKING = 512
 """The most requests that may block at once; one more is told `scaling`. Far fewer than may wait for an answer."""
+
+
+@attrs.frozen
+class Said:
+    """What a planner said to a caller: its *document*."""
+
+    document: wire.Json
+
+    @property
+    def status(self) -> str:
+        """Return `success`, `scaling`, `rejected`, `error`, or what else the document says."""
+        return str(self.document.get("status", "success"))
+
+    @property
+    def message(self) -> str:
+        """Return the sentence for people."""
+        return str(self.document.get("message", ""))
+
+    @property
+    def reason(self) -> str | None:
+        """Return the kind of the refusal, or None."""
+        reason = self.document.get("reason")
+        return reason.get("kind") if isinstance(reason, dict) else None
 
 
 @attrs.frozen
@@ -52,6 +75,7 @@ class Answering:
 
     async def answer(self, asked: ScaleRequest) -> Answer:
         """Return how *asked* ended, or that it goes on."""
+        await self.planner.refresh()
         taken = self.planner.submit(asked)
         if isinstance(taken, TurnedAway):
             return Answer(taken.kind)

@@ -26,6 +26,7 @@ _NOT_IN_A_POD = {
     "insecure_no_auth": "it is always set, and visible in the Deployment, until callers are authenticated",
     "kubeconfig": "the pod has its own account",
     "listen": "the pod listens on every address of its own; --port says on which port",
+    "transport": "the pod has no part in Dynamo's discovery; a pod of Dynamo's operator has (docs/howto/dynamo.md)",
 }
 
 

@@ -7,13 +7,15 @@ is not imported.
 import asyncio
 import logging
 import signal
+from asyncio import Future
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpadapters.cli.differences import differences
 from gpadapters.cli.logs import set_up
 from gpadapters.cli.options import Settings, settings
 from gpadapters.cli.rehearsal import rehearse
@@ -54,9 +56,12 @@ async def _run(chosen: Settings) -> None:
         listeners = [telemetry.hear, notice]
         planner = Planner(chosen.rules, world.observer, world.executor, listeners=listeners, brain=brain)
         url = await stack.enter_async_context(_listening(chosen, planner, telemetry))
+        ended = await stack.enter_async_context(_on_dynamo(chosen, planner, telemetry))
         await stack.enter_async_context(planner.running())
         announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
-        await stop.wait()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, *ended}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         announcing.cancel()
         log.info("stopping")
 
@@ -92,7 +97,12 @@ async def _listening(chosen: Settings, planner: Planner, telemetry: "Telemetry")
     """Serve the API; an address that cannot be had ends the start."""
     from gpadapters.http.server import Listen, serve  # noqa: PLC0415 (nor do they serve)
 
-    where = Listen(chosen.listen.host, chosen.listen.port, insecure_no_auth=chosen.insecure_no_auth)
+    where = Listen(
+        chosen.listen.host,
+        chosen.listen.port,
+        insecure_no_auth=chosen.insecure_no_auth,
+        probes_only="http" not in chosen.transports,
+    )
     try:
         async with serve(
             planner,
@@ -105,6 +115,25 @@ async def _listening(chosen: Settings, planner: Planner, telemetry: "Telemetry")
             yield url
     except OSError as exc:
         raise PortError(f"cannot listen on {chosen.listen}: {exc.strerror or exc}") from exc
+
+
+@asynccontextmanager
+async def _on_dynamo(chosen: Settings, planner: Planner, telemetry: "Telemetry") -> AsyncIterator["list[Future[Any]]"]:
+    """Serve over Dynamo's runtime where that is asked for; the body gets what is done if that ends by itself."""
+    if "dynamo" not in chosen.transports or chosen.dynamo_namespace is None:
+        yield []
+        return
+    from gpadapters.dynamo.runtime import joined  # noqa: PLC0415 (other transports need no runtime)
+    from gpadapters.dynamo.server import serve  # noqa: PLC0415 (nor its server)
+
+    for difference in differences(chosen):
+        log.warning("%s", difference)
+    namespace, rehearsal = chosen.dynamo_namespace, chosen.no_operation
+    async with (
+        joined() as runtime,
+        serve(planner, runtime, namespace, refused=telemetry.refused, rehearsal=rehearsal) as serving,
+    ):
+        yield [serving]
 
 
 async def _announce(ready: asyncio.Event, url: str, chosen: Settings, planner: Planner) -> None:

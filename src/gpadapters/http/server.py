@@ -56,17 +56,21 @@ _PATIENT = Waits()
 
 @attrs.frozen
 class Listen:
-    """Where to listen. Nobody vouches for callers yet, so anything but this machine needs *insecure_no_auth*."""
+    """Where to listen. Nobody vouches for callers yet, so anything but this machine needs *insecure_no_auth*.
+
+    With *probes_only* there is nothing to ask for, so everybody may connect: probes and metrics alone are served.
+    """
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=8080)
     insecure_no_auth: bool = attrs.field(default=False, kw_only=True)
+    probes_only: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         problems = []
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004 - what a port is
             problems.append(f"port must be between 0 and 65535: {self.port}")
-        if not (self.insecure_no_auth or self.local):
+        if not (self.insecure_no_auth or self.probes_only or self.local):
             problems.append(
                 f"{self.host} can be reached from other machines and callers are not authenticated: "
                 "listen on 127.0.0.1, or say --insecure-no-auth"
@@ -99,10 +103,12 @@ async def serve(
 
     In a *rehearsal* nothing is carried out, and the answers say so.
     """
-    if not listen.local:
+    if not listen.local and not listen.probes_only:
         log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
+    answering = Answering(planner, waits.answer_s, waits.blocking_s, rehearsal)
+    api = _Api(planner, metrics, refused, waits.body_s, answering, wire.dumps(openapi_document(version)))
     runner = web.AppRunner(
-        application(planner, version=version, metrics=metrics, refused=refused, waits=waits, rehearsal=rehearsal),
+        _application(api, _probes(api) if listen.probes_only else [*_asking(api), *_probes(api)]),
         access_log=None,
         auto_decompress=False,
         handler_cancellation=True,
@@ -119,38 +125,6 @@ async def serve(
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         await runner.cleanup()
-
-
-def application(
-    planner: Planning,
-    *,
-    version: str = "0",
-    metrics: Callable[[], bytes] = bytes,
-    refused: Refused = _nobody,
-    waits: Waits = _PATIENT,
-    rehearsal: bool = False,
-) -> web.Application:
-    """Return the API of *planner*; *metrics* gives the exposition, *version* is shown in the OpenAPI document."""
-    answering = Answering(planner, waits.answer_s, waits.blocking_s, rehearsal)
-    api = _Api(planner, metrics, refused, waits.body_s, answering, wire.dumps(openapi_document(version)))
-    app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
-    app.add_routes(
-        [
-            web.post("/v1/scale", api.scale),
-            web.post("/v1/decide", api.decide),
-            web.get("/v1/pools", api.pools, allow_head=False),
-            web.get("/v1/budget", api.budget, allow_head=False),
-            web.get("/v1/decisions", api.decisions, allow_head=False),
-            web.get("/v1/decisions/{id}", api.decision, allow_head=False),
-            web.get("/v1/operations", api.operations, allow_head=False),
-            web.get("/v1/operations/{id}", api.operation, allow_head=False),
-            web.get("/healthz", api.healthz, allow_head=False),
-            web.get("/readyz", api.readyz, allow_head=False),
-            web.get("/metrics", api.metrics_page, allow_head=False),
-            web.get("/openapi.json", api.openapi, allow_head=False),
-        ]
-    )
-    return app
 
 
 class _RefusedError(Exception):
@@ -200,6 +174,7 @@ class _Api:
 
     async def decide(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
+        await self.planner.refresh()
         decision = self.planner.preview(asked)
         kind = decision.reason.kind if isinstance(decision, Rejected) else "success"
         return _answer(kind, wire.decided_json(asked, decision))
@@ -271,6 +246,34 @@ class _Api:
     def _refuse(self, kind: str, problems: Sequence[str] = ()) -> web.Response:
         self.refused(kind, _message(kind, problems))
         return _problem(kind, problems)
+
+
+def _application(api: _Api, routes: Sequence[web.RouteDef]) -> web.Application:
+    app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
+    app.add_routes(routes)
+    return app
+
+
+def _asking(api: _Api) -> list[web.RouteDef]:
+    return [
+        web.post("/v1/scale", api.scale),
+        web.post("/v1/decide", api.decide),
+        web.get("/v1/pools", api.pools, allow_head=False),
+        web.get("/v1/budget", api.budget, allow_head=False),
+        web.get("/v1/decisions", api.decisions, allow_head=False),
+        web.get("/v1/decisions/{id}", api.decision, allow_head=False),
+        web.get("/v1/operations", api.operations, allow_head=False),
+        web.get("/v1/operations/{id}", api.operation, allow_head=False),
+        web.get("/openapi.json", api.openapi, allow_head=False),
+    ]
+
+
+def _probes(api: _Api) -> list[web.RouteDef]:
+    return [
+        web.get("/healthz", api.healthz, allow_head=False),
+        web.get("/readyz", api.readyz, allow_head=False),
+        web.get("/metrics", api.metrics_page, allow_head=False),
+    ]
 
 
 class _Calm(logging.Filter):

@@ -1,0 +1,116 @@
+"""What is said over Dynamo's runtime: payloads as requests, and ends as the peer's answers.
+
+Rules of this file: pure, and without the runtime. The word `error` makes stock planners stop scaling or exit, so it is
+kept for faults of our own; whatever can be expected is `rejected`, which they take as "not now".
+"""
+
+from collections.abc import Mapping
+
+from gpadapters.answering import Answer
+from gpcore import wire
+from gpcore.control import State
+from gpcore.decisions import CallerRefused, CeilingBreach, FloorBreach, PolicyBroken
+from gpcore.errors import InvalidError, MalformedError
+from gpcore.management import Management
+from gpcore.requests import ScaleRequest
+
+COMPONENT = "GlobalPlanner"
+"""What the planner is called within its Dynamo namespace; stock planners know no other name."""
+
+MAX_PAYLOAD = 64 * 1024
+"""The longest text that is read as a request, in characters."""
+
+HEALTH_CHECK: wire.Json = {"text": "health"}
+"""What the runtime may ask the health endpoint to find out whether it answers."""
+
+_FAULTS = {"internal", PolicyBroken.kind}
+_BREACHES = {CeilingBreach.kind, FloorBreach.kind}
+_TURNED_AWAY: Mapping[str, str] = {
+    "overloaded": "too many requests wait for an answer; ask again",
+    "stopping": "the planner is being stopped; ask again",
+    "internal": "a fault of the planner's; its log says more",
+}
+
+
+def request(payload: object) -> ScaleRequest:
+    """Return the request that *payload* holds: a JSON text, as stock planners send it, or an object.
+
+    Raises `MalformedError` where it cannot be decoded, and `InvalidError` with every problem where it contradicts
+    itself. Fields that nobody knows are ignored.
+    """
+    return wire.scale_request(_document(payload), extras=wire.Extras.IGNORED)
+
+
+def stranger(asked: ScaleRequest, management: Management) -> str | None:
+    """Return why *asked* is nobody's to ask who is called so, or None.
+
+    The runtime says nothing about who calls. All that holds a claim is that a deployment's planner is called after the
+    deployment, so that is asked for even where everybody may ask; only whom *management* names may ask for others.
+    """
+    caller, participant = asked.caller.caller, asked.participant
+    if caller == participant.dynamo_namespace or caller in (management.callers or ()):
+        return None
+    return f"Namespace {caller} not authorized for {participant}, whose own is {participant.dynamo_namespace}"
+
+
+def not_authorized(message: str) -> wire.Json:
+    """Return the answer to a caller that is a stranger."""
+    return _rejected(CallerRefused.kind, message)
+
+
+def invalid(problem: InvalidError) -> wire.Json:
+    """Return the answer to a request that contradicts itself."""
+    return {**_rejected("invalid", f"Invalid request: {problem}"), "problems": list(problem.problems)}
+
+
+def response(answer: Answer) -> wire.Json:
+    """Return *answer* as the peer gives it, with our fields besides."""
+    document = answer.document
+    if document is None:
+        return _rejected(answer.kind, _TURNED_AWAY[answer.kind]) | {"status": _status(answer.kind)}
+    return {**document, "status": _status(answer.kind), "message": _message(answer.kind, str(document["message"]))}
+
+
+def fault() -> wire.Json:
+    """Return the answer where something of our own failed."""
+    return response(Answer("internal"))
+
+
+def health(namespace: str, state: State) -> wire.Json:
+    """Return what the health endpoint of *namespace* says."""
+    managed = state.rules.management.managed
+    names = "all" if managed is None else sorted(managed)
+    return {"status": "healthy", "component": COMPONENT, "namespace": namespace, "managed_namespaces": names}
+
+
+def _document(payload: object) -> wire.Json:
+    match payload:
+        case dict():
+            return payload
+        case str() if len(payload) > MAX_PAYLOAD:
+            raise MalformedError([f"a scale request must have at most {MAX_PAYLOAD} characters: {len(payload)}"])
+        case str():
+            document = wire.loads(payload.encode(errors="surrogatepass"))
+        case _:
+            document = payload
+    if not isinstance(document, dict):
+        raise MalformedError([f"a scale request must be a JSON object: {type(document).__name__}"])
+    return document
+
+
+def _status(kind: str) -> str:
+    if kind in {"success", "scaling"}:
+        return kind
+    return "error" if kind in _FAULTS else "rejected"
+
+
+def _message(kind: str, message: str) -> str:
+    """Return *message* as the peer begins it where both have something to say."""
+    if kind in _BREACHES:
+        breach, semicolon, more = message.partition("; ")
+        return f"GPU budget breach: {breach}; no feasible pair packing{semicolon}{more}"
+    return message
+
+
+def _rejected(kind: str, message: str) -> wire.Json:
+    return {"status": "rejected", "message": message, "current_replicas": {}, "reason": {"kind": kind}}
