@@ -6,7 +6,8 @@ what is read off the state is read when somebody asks for the metrics. No label'
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import assert_never
 
 import attrs
@@ -30,6 +31,7 @@ from gpcore.decisions import (
 )
 from gpcore.events import Decided, Event, Failed, Gone, Listed, Outcome, Reply, Seen, Submitted, Succeeded
 from gpcore.pools import Snapshot
+from gpcore.ports import Condition
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "gp_intents": ("gauge", "Wishes that are remembered and not met."),
     "gp_operations": ("gauge", "Operations under way."),
     "gp_unknown_shapes": ("gauge", "Deployments whose GPUs are not all known; nothing may grow while there are any."),
+    "gp_conditions": ("gauge", "What the planner runs without, such as a right that it was not given, by kind."),
     "gp_ready": ("gauge", "1 while requests can be decided on a current view."),
     "gp_watch_age_seconds": ("gauge", "Since the cluster was last heard of; +Inf before it was."),
     "gp_build_info": ("info", "The version that runs."),
@@ -83,7 +86,7 @@ class Telemetry:
     """Count, time and log what the planner does: its `hear` is a listener, its `refused` is the HTTP server's.
 
     *silence* tells for how many seconds nothing was heard of the cluster, where the observer knows better than that
-    nothing has changed.
+    nothing has changed. *conditions* gives what the planner runs without.
     """
 
     def __init__(
@@ -92,10 +95,11 @@ class Telemetry:
         version: str = "0",
         clock: Callable[[], float] = time.monotonic,
         silence: Callable[[], float] | None = None,
+        conditions: Callable[[], Iterable[Condition]] = tuple,
     ) -> None:
         self._clock = clock
         self._arrived: dict[str, float] = {}
-        self._view = _View(version, clock, silence)
+        self._view = _View(version, clock, silence, conditions)
         self._registry = CollectorRegistry()
         self._registry.register(self._view)
         self._requests = self._counter(REQUESTS, "result", "reason")
@@ -171,6 +175,7 @@ class _View(Collector):
     version: str
     clock: Callable[[], float]
     silence: Callable[[], float] | None = None
+    conditions: Callable[[], Iterable[Condition]] = tuple
     state: State = attrs.field(factory=State)
     shown_at: float = float("-inf")
 
@@ -183,6 +188,7 @@ class _View(Collector):
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(name, METRICS[name][1], value=value)
         yield self._deployments()
+        yield self._conditions()
         yield InfoMetricFamily("gp_build", METRICS["gp_build_info"][1], value={"version": self.version})
 
     def _gauges(self) -> dict[str, float]:
@@ -201,6 +207,12 @@ class _View(Collector):
             "gp_ready": state.ready,
             "gp_watch_age_seconds": self._silence(),
         }
+
+    def _conditions(self) -> Metric:
+        family = GaugeMetricFamily("gp_conditions", METRICS["gp_conditions"][1], labels=["kind"])
+        for kind, count in sorted(Counts(one.kind for one in self.conditions()).items()):
+            family.add_metric([kind], count)
+        return family
 
     def _silence(self) -> float:
         unchanged = self.clock() - self.shown_at

@@ -14,6 +14,7 @@ from gpcore.control import Rules, State, Transition, step
 from gpcore.decisions import Reason, Rejected
 from gpcore.events import Event, Listed, Reply, Seen, StepApplied, StepRefused, Submitted, Ticked
 from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
+from gpcore.ports import Condition
 from gpcore.requests import Claimed, ScaleRequest, Target
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -99,6 +100,17 @@ def test_a_cluster_that_is_followed_and_does_not_change_is_not_silent() -> None:
     later = Telemetry(clock=iter([0.0, 100.0]).__next__, silence=lambda: 2.0)
     later.hear(event, step(State(), event))
     assert "gp_watch_age_seconds 2.0" in later.exposition().decode()
+
+
+def test_what_the_planner_runs_without_is_counted_by_kind() -> None:
+    missing = [
+        Condition("watch_forbidden", "one"),
+        Condition("watch_forbidden", "two"),
+        Condition("no_ledger", "three"),
+    ]
+    values = Telemetry(conditions=lambda: missing).exposition().decode()
+    assert 'gp_conditions{kind="watch_forbidden"} 2.0' in values
+    assert 'gp_conditions{kind="no_ledger"} 1.0' in values
 
 
 def test_without_a_ceiling_there_is_any_headroom() -> None:

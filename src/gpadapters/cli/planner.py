@@ -8,7 +8,7 @@ import asyncio
 import logging
 import signal
 from asyncio import Future
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from gpcore.control import Transition, step
 from gpcore.errors import ConfigError, PortError
 from gpcore.events import Event
 from gpcore.pools import Snapshot
-from gpcore.ports import Executor, Observer
+from gpcore.ports import Condition, Executor, Observer
 
 if TYPE_CHECKING:
     from gpadapters.telemetry import Telemetry
@@ -51,11 +51,11 @@ async def _run(chosen: Settings) -> None:
 
     async with AsyncExitStack() as stack:
         world = await _world(chosen, stack)
-        telemetry = Telemetry(version=version("gpcore"), silence=world.silence)
+        telemetry = Telemetry(version=version("gpcore"), silence=world.silence, conditions=world.conditions)
         brain = rehearse if chosen.no_operation else step
         listeners = [telemetry.hear, notice]
         planner = Planner(chosen.rules, world.observer, world.executor, listeners=listeners, brain=brain)
-        url = await stack.enter_async_context(_listening(chosen, planner, telemetry))
+        url = await stack.enter_async_context(_listening(chosen, planner, telemetry, world.conditions))
         ended = await stack.enter_async_context(_on_dynamo(chosen, planner, telemetry))
         await stack.enter_async_context(planner.running())
         announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
@@ -71,6 +71,7 @@ class _World:
     observer: Observer
     executor: Executor
     silence: Callable[[], float] | None = None
+    conditions: Callable[[], Sequence[Condition]] = tuple
 
 
 async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
@@ -89,11 +90,13 @@ async def _world(chosen: Settings, stack: AsyncExitStack) -> _World:
     namespaces = chosen.namespaces or (namespace_here(kubeconfig=kubeconfig, context=context),)
     connected = await stack.enter_async_context(connect(namespaces, kubeconfig=kubeconfig, context=context))
     observer = connected.observer
-    return _World(observer, connected.executor, lambda: observer.watch_age_s)
+    return _World(observer, connected.executor, lambda: observer.watch_age_s, lambda: observer.conditions)
 
 
 @asynccontextmanager
-async def _listening(chosen: Settings, planner: Planner, telemetry: "Telemetry") -> AsyncIterator[str]:
+async def _listening(
+    chosen: Settings, planner: Planner, telemetry: "Telemetry", conditions: Callable[[], Sequence[Condition]]
+) -> AsyncIterator[str]:
     """Serve the API; an address that cannot be had ends the start."""
     from gpadapters.http.server import Listen, serve  # noqa: PLC0415 (nor do they serve)
 
@@ -110,6 +113,7 @@ async def _listening(chosen: Settings, planner: Planner, telemetry: "Telemetry")
             version=version("gpcore"),
             metrics=telemetry.exposition,
             refused=telemetry.refused,
+            conditions=conditions,
             rehearsal=chosen.no_operation,
         ) as url:
             yield url

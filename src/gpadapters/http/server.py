@@ -21,7 +21,7 @@ from gpcore import wire
 from gpcore.decisions import Rejected
 from gpcore.errors import ConfigError, InvalidError, MalformedError
 from gpcore.pools import Snapshot
-from gpcore.ports import Planning
+from gpcore.ports import Condition, Planning
 from gpcore.requests import ScaleRequest
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Conditions = Callable[[], Sequence[Condition]]
+"""Gives what the planner runs without, as it is now."""
+
 Refused = Callable[[str, str], None]
 """Told of the kind and the message of each request that was refused before the planner saw it."""
 
@@ -96,17 +99,18 @@ async def serve(
     version: str = "0",
     metrics: Callable[[], bytes] = bytes,
     refused: Refused = _nobody,
+    conditions: Conditions = tuple,
     waits: Waits = _PATIENT,
     rehearsal: bool = False,
 ) -> AsyncIterator[str]:
     """Serve *planner* while the body runs; the address is what the body gets.
 
-    In a *rehearsal* nothing is carried out, and the answers say so.
+    In a *rehearsal* nothing is carried out, and the answers say so. `/readyz` tells the *conditions*.
     """
     if not listen.local and not listen.probes_only:
         log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
     answering = Answering(planner, waits.answer_s, waits.blocking_s, rehearsal)
-    api = _Api(planner, metrics, refused, waits.body_s, answering, wire.dumps(openapi_document(version)))
+    api = _Api(planner, metrics, refused, conditions, waits.body_s, answering, wire.dumps(openapi_document(version)))
     runner = web.AppRunner(
         _application(api, _probes(api) if listen.probes_only else [*_asking(api), *_probes(api)]),
         access_log=None,
@@ -141,6 +145,7 @@ class _Api:
     planner: Planning
     metrics: Callable[[], bytes]
     refused: Refused
+    conditions: Conditions
     body_s: float
     answering: Answering
     openapi_bytes: bytes
@@ -217,7 +222,8 @@ class _Api:
     async def readyz(self, _: web.Request) -> web.Response:
         state = self.planner.state
         if state.ready:
-            return _json({"status": "ready"})
+            conditions = [{"kind": one.kind, "detail": one.detail} for one in self.conditions()]
+            return _json({"status": "ready", "conditions": conditions})
         stale = ["the cluster is not being followed at the moment"]
         return _problem("not_ready", [] if state.snapshot is None else stale)  # a probe is no request that is refused
 

@@ -208,10 +208,11 @@ class Follower(Generic[T]):
         """List again and again until it is time to try and watch."""
         self.polling = True
         self._learn(WATCH, granted=False)
-        while self._pace.clock() < self._due:
-            await self._rounds.wait(self._pace.poll_s)
-            self._rounds.begin()
-            self._take_all(await self._pages())
+        while (left := self._due - self._pace.clock()) > 0:
+            await self._rounds.wait(min(left, self._pace.poll_s))
+            if self._pace.clock() < self._due:
+                self._rounds.begin()
+                self._take_all(await self._pages())
 
     async def _stream(self, seconds: int) -> bool:
         """Take in what one connection delivers, and say whether it was anything."""

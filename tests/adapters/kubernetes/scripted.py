@@ -63,6 +63,7 @@ class Scripted:
     """What is answered next, and what was asked. What is asked beyond the script gets an empty, quiet cluster."""
 
     lists: deque[Said | bytes] = attrs.field(factory=deque)
+    others: deque[Said | bytes] = attrs.field(factory=deque)  # lists of adapters
     watches: deque[Said] = attrs.field(factory=deque)
     writes: deque[Said] = attrs.field(factory=deque)
     reads: deque[Said] = attrs.field(factory=deque)
@@ -85,7 +86,8 @@ class Scripted:
             mine = request.path.endswith(GRAPHS) and self.watches
             return await self._say(request, self.watches.popleft() if mine else Said(hold=True))
         if request.path.endswith((GRAPHS, ADAPTERS)):
-            said = self.lists.popleft() if request.path.endswith(GRAPHS) and self.lists else page()
+            script = self.lists if request.path.endswith(GRAPHS) else self.others
+            said = script.popleft() if script else page()
             return await self._say(request, Said(said) if isinstance(said, bytes) else said)
         return await self._say(request, self.reads.popleft())
 
