@@ -42,13 +42,14 @@ def request(payload: object) -> ScaleRequest:
 
 
 def stranger(asked: ScaleRequest, management: Management) -> str | None:
-    """Return why *asked* is nobody's to ask who is called so, or None.
+    """Return why *asked* is not to be asked by who is called so, where *management* lets everybody ask; or None.
 
-    The runtime says nothing about who calls. All that holds a claim is that a deployment's planner is called after the
-    deployment, so that is asked for even where everybody may ask; only whom *management* names may ask for others.
+    The runtime says nothing about who calls. All that a claim can be held against is the deployment that it asks for,
+    after which its planner is called; so nobody is believed to be somebody else who was not named for that.
     """
     caller, participant = asked.caller.caller, asked.participant
-    if caller == participant.dynamo_namespace or caller in (management.callers or ()):
+    anybody = management.managed is None and management.callers is None
+    if not anybody or caller == participant.dynamo_namespace:
         return None
     return f"Namespace {caller} not authorized for {participant}, whose own is {participant.dynamo_namespace}"
 
@@ -65,15 +66,14 @@ def invalid(problem: InvalidError) -> wire.Json:
 
 def response(answer: Answer) -> wire.Json:
     """Return *answer* as the peer gives it, with our fields besides."""
-    document = answer.document
+    kind, document = answer.kind, answer.document
     if document is None:
-        return _rejected(answer.kind, _TURNED_AWAY[answer.kind]) | {"status": _status(answer.kind)}
-    return {**document, "status": _status(answer.kind), "message": _message(answer.kind, str(document["message"]))}
+        return _rejected(kind, _TURNED_AWAY[kind]) | {"status": _status(kind)}
+    return {**document, "status": _status(kind), "message": _message(kind, str(document["message"]))}
 
 
-def fault() -> wire.Json:
-    """Return the answer where something of our own failed."""
-    return response(Answer("internal"))
+FAULT = Answer("internal")
+"""How a request ends where something of our own failed."""
 
 
 def health(namespace: str, state: State) -> wire.Json:
@@ -105,11 +105,11 @@ def _status(kind: str) -> str:
 
 
 def _message(kind: str, message: str) -> str:
-    """Return *message* as the peer begins it where both have something to say."""
-    if kind in _BREACHES:
-        breach, semicolon, more = message.partition("; ")
-        return f"GPU budget breach: {breach}; no feasible pair packing{semicolon}{more}"
-    return message
+    """Return *message* in the peer's words where it has some."""
+    if kind not in _BREACHES:
+        return message
+    breach, semicolon, more = message.partition("; ")
+    return f"GPU budget breach: {breach}; no feasible pair packing{semicolon}{more}"
 
 
 def _rejected(kind: str, message: str) -> wire.Json:

@@ -123,7 +123,7 @@ class Endpoints:
             return await self._decided(asked)
         except Exception:
             log.exception("a request failed")
-            return messages.fault()
+            return messages.response(messages.FAULT)
 
     async def _decided(self, asked: ScaleRequest) -> Json:
         """Return the answer to *asked*; what is logged begins as in the peer's log."""
