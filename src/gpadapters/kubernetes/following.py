@@ -115,7 +115,7 @@ class Follower(Generic[T]):
     def begin(self) -> None:
         """Forget how far it was."""
         self.current = False  # whether a whole list was taken in and nothing was lost since
-        self.polling = False  # whether it lists again and again because it may not watch
+        self.polling = True  # whether changes come by lists alone: until a watch is open, and where none may be
         self.problem: str | None = None  # why not
         self.contact = self._pace.clock()  # when the server was last heard of
         self._version = ""
@@ -134,7 +134,7 @@ class Follower(Generic[T]):
             began = self._pace.clock()
             try:
                 rest_s = await self._list()
-                await (self._watch() if rest_s is None else self._pace.sleep(rest_s))
+                await (self._watch() if rest_s is None else self._rest(rest_s))
             except (ObserveError, LostError, ValueError) as fault:
                 tries = 1 if self._pace.clock() - began > self._pace.grace_s else tries + 1
                 self._lose(str(fault))
@@ -157,6 +157,12 @@ class Follower(Generic[T]):
         self._learn(PATCH, granted=await allowed(self._session, self._right(PATCH)))
         self._take_all(await self._all())
         return None if self._right(LIST) in self._rights else self._pace.relist_s
+
+    async def _rest(self, seconds: float) -> None:
+        """Look away from what shows nothing to us."""
+        self.polling = False
+        self._rounds.give_up()
+        await self._pace.sleep(seconds)
 
     async def _all(self) -> list[T]:
         """Return what there is, as far as we may know."""
