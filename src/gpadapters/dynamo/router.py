@@ -33,6 +33,10 @@ from gpcore.routing import Phase, Route, RoutingTable, Unroutable, route
 
 log = logging.getLogger(__name__)
 
+UNHEALTHY = Fault(Kind.FAILED, 503, "no pool for this request is healthy")
+NO_REPLICA = Fault(Kind.NO_REPLICA, 503, "no pool has a replica yet")
+CROWDED = Fault(Kind.NO_REPLICA, 503, "too many requests wait for a first replica")
+
 Key = tuple[str, str]
 """A pool: its role and its Dynamo namespace."""
 
@@ -206,8 +210,8 @@ class Router:
 
     async def _next(self, place: Place, request: "_Request", fault: Fault) -> Place | None:
         """Return where to try next after *fault*, or raise."""
-        if fault.kind is Kind.NO_REPLICA:  # nothing was done, so this is no retry
-            return await self._waited(request)
+        if fault.kind is Kind.NO_REPLICA or fault.kind is Kind.UNREACHABLE:  # nothing was done, so this is no retry
+            return await self._waited(request, fault)
         if not fault.elsewhere or len(request.tried) >= self.bounds.attempts:
             self._end(fault)
         fallbacks = [self._seen((request.phase, one.namespace)) for one in request.way.fallbacks]
@@ -229,11 +233,12 @@ class Router:
             self._count(pools[0]).missed += 1
         return found
 
-    async def _waited(self, request: "_Request") -> Place | None:
-        """Return the first place that there is in time; None if nobody wants the answer any more."""
-        if self.counts.waiting >= self.bounds.waiting:
-            self._end(Fault(Kind.NO_REPLICA, 503, "too many requests wait for a first replica"))
-        self.counts.waiting += 1
+    async def _waited(self, request: "_Request", fault: Fault = UNHEALTHY) -> Place | None:
+        """Return the first place that there is in time; None if nobody wants the answer any more.
+
+        Where waiting cannot help, *fault* is why.
+        """
+        waits = False
         try:
             while not request.context.is_stopped():
                 now, pools = self._clock(), self._order(request)
@@ -241,13 +246,22 @@ class Router:
                 if found is not None:
                     return found
                 if not hopeful(pools, now):
-                    self._end(Fault(Kind.FAILED, 503, "no pool for this request is healthy"))
+                    self._end(fault)
                 if now >= request.waits_until or self.closing:
-                    self._end(Fault(Kind.NO_REPLICA, 503, "no pool has a replica yet"))
+                    self._end(NO_REPLICA)
+                if not waits:
+                    self._wait()
+                    waits = True
                 await asyncio.sleep(min(_LOOK_S, request.waits_until - now))
             return None
         finally:
-            self.counts.waiting -= 1
+            self.counts.waiting -= waits
+
+    def _wait(self) -> None:
+        """Count one request more that waits, if there is room."""
+        if self.counts.waiting >= self.bounds.waiting:
+            self._end(CROWDED)
+        self.counts.waiting += 1
 
     def _order(self, request: "_Request") -> list[Pool]:
         """Return the pools of a request: the grid's own and the faster ones, as discovery shows them now."""
