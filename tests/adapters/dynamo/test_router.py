@@ -314,9 +314,9 @@ async def test_everything_is_measured_by_pool() -> None:
 ITEMS = st.lists(st.sampled_from([*WHOLE, LIMP, GONE, NOBODY, WRONG]), max_size=4)
 
 
-@given(st.lists(ITEMS, min_size=1, max_size=3), st.lists(ITEMS, min_size=1, max_size=3), retry=st.booleans())
+@given(fast=st.lists(ITEMS, min_size=1, max_size=3), slow=st.lists(ITEMS, min_size=1, max_size=3), retry=st.booleans())
 def test_whatever_pools_do_a_client_gets_a_whole_answer_of_one_pool_or_an_error(
-    fast: list[Sequence[object]], slow: list[Sequence[object]], *, retry: bool
+    *, fast: list[Sequence[object]], slow: list[Sequence[object]], retry: bool
 ) -> None:
     here = world(retry=retry, fast=FakePool([*fast]), slow=FakePool([*slow]))
     got, told = asyncio.run(_outputs(here))
