@@ -52,6 +52,9 @@ REMEMBERED = 1_000
 """How many decisions, and how many ended operations, are remembered."""
 
 TICK_S = 1.0
+TELL_AFTER_S = 0.003
+"""How long after an event its listeners are told, so that nobody waits for what they do."""
+
 RETRY_S = (0.25, 30.0)
 """The first and the longest pause before the cluster is observed again after a failure."""
 
@@ -59,7 +62,7 @@ Brain = Callable[[State, Event], Transition]
 """What follows from an event: `step`, or something that keeps its promises."""
 
 Listener = Callable[[Event, Transition], None]
-"""Told of every event and what it led to, in order, when its effects are under way."""
+"""Told of every event and what it led to, in order, a moment after its effects are under way."""
 
 
 @attrs.frozen
@@ -102,6 +105,7 @@ class Planner:
         self._brain = brain
         self._inbox: deque[Event] = deque()
         self._stepping = False
+        self._untold: deque[tuple[Event, Transition]] = deque()
         self._closed = False
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._watching: set[_Watch] = set()
@@ -189,6 +193,7 @@ class Planner:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
             self._leave()
+            self._tell()
 
     def dispatch(self, event: Event) -> None:
         """Let *event* happen, after those that are happening; all that follows at once has followed on return."""
@@ -216,10 +221,11 @@ class Planner:
             for watch in self._watching:
                 watch.look(snapshot)
         if self._listeners:
-            # Not now: what was begun is to be on its way first. It takes one turn of the loop to begin a step or an
-            # answer, and (before Python 3.12) one more to send a request.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._tell, event, transition)
+            # Not now: what was begun is to be on its way first, and an answer may be fetched by another thread, which
+            # cannot have it while this one computes.
+            if not self._untold:
+                asyncio.get_running_loop().call_later(TELL_AFTER_S, self._tell)
+            self._untold.append((event, transition))
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -250,12 +256,15 @@ class Planner:
         if record is not None:
             _remember(self._ended, key, attrs.evolve(record, ended_at=self._clock.wall(), outcome=outcome))
 
-    def _tell(self, event: Event, transition: Transition) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event, transition)
-            except Exception:
-                log.exception("a listener failed", extra={"gp_event": type(event).__name__})
+    def _tell(self) -> None:
+        """Tell the listeners all that they have not heard of."""
+        while self._untold:
+            event, transition = self._untold.popleft()
+            for listener in self._listeners:
+                try:
+                    listener(event, transition)
+                except Exception:
+                    log.exception("a listener failed", extra={"gp_event": type(event).__name__})
 
     async def _apply(self, effect: Apply) -> None:
         """Write one step and say how it went; a failure that nobody foresaw may have left anything behind."""

@@ -33,17 +33,41 @@ def ours(version: str) -> Mapping[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def stock(version: str) -> Mapping[str, str]:
+    """Return the environment variables with which the interpreter of STOCK has Dynamo's own programs of *version*."""
+    paths = [str(runtime(version))]
+    if version != _peer.VERSION:  # what its programs need beside the runtime is the same for both
+        paths.insert(0, str(_programs(version)))
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def get_runtimes() -> None:
+    """Get the runtimes that are missing."""
+    for version in RUNTIMES:
+        _get(runtime(version), f"ai-dynamo-runtime=={version}")
+
+
 def main() -> None:
     """Make what is missing."""
-    for version in RUNTIMES:
-        folder = runtime(version)
-        if not (folder / "made").exists():
-            print(f"getting ai-dynamo-runtime {version}", file=sys.stderr)  # noqa: T201 - what takes so long
-            shutil.rmtree(folder, ignore_errors=True)
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-            subprocess.run([*pip, "--target", str(folder), f"ai-dynamo-runtime=={version}"], check=True)
-            (folder / "made").touch()
+    get_runtimes()
     _peer.make()
+    for version in set(RUNTIMES) - {_peer.VERSION}:
+        _get(_programs(version), "--no-deps", f"ai-dynamo=={version}")
+
+
+def _programs(version: str) -> Path:
+    """Return the folder of Dynamo's own programs of *version*, without its runtime."""
+    return ROOT / ".nox" / f"ai-dynamo-programs-{version}"
+
+
+def _get(folder: Path, *what: str) -> None:
+    """Install *what* into *folder*, where it is missing."""
+    if not (folder / "made").exists():
+        print(f"getting {what[-1]}", file=sys.stderr)  # noqa: T201 - what takes so long
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "--target", str(folder), *what], check=True)
+        (folder / "made").touch()
 
 
 if __name__ == "__main__":

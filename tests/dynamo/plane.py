@@ -44,6 +44,11 @@ class Plane:
             "PYTHONUNBUFFERED": "1",
         }
 
+    @property
+    def inherited(self) -> dict[str, str]:
+        """Give those and the variables of this process."""
+        return os.environ | self.environ
+
     def ours(self, name: str, module: str, *arguments: str, **environ: str) -> Leashed:
         """Return a program of this project's that can be started on this Dynamo."""
         return self._program(name, [sys.executable, "-m", module, *arguments], environments.ours(self.version), environ)
@@ -71,7 +76,7 @@ class Plane:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | self.environ | self._stock_path() | environ,
+                env=self.inherited | self._stock_path() | environ,
             ) as process,
         ):
             try:

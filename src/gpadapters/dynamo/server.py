@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0
 """How long answers that are on their way may take when the planner stops, in seconds."""
 
+SAY_AFTER_S = 0.003
+"""How long after something happened it is logged, in seconds."""
+
 Refused = Callable[[str, str], None]
 """Told of the kind and the message of each request that was refused before the planner saw it."""
 
@@ -128,16 +131,21 @@ class Endpoints:
     async def _decided(self, asked: ScaleRequest) -> Json:
         """Return the answer to *asked*; what is logged begins as in the peer's log."""
         caller, participant = asked.caller, asked.participant
-        name, namespace = participant.name, participant.namespace
-        log.info("Processing scale request from %s for DGD %s in K8s namespace %s", caller, name, namespace)
+        place = f"for DGD {participant.name} in K8s namespace {participant.namespace}"
+        _say("Processing scale request from %s %s", caller, place)
         said = messages.response(await self.answering.answer(asked))
         match said["status"]:
             case "success" if said["message"] == REHEARSED:
-                log.info("[NO-OP] Scale request from %s for DGD %s in K8s namespace %s", caller, name, namespace)
+                _say("[NO-OP] Scale request from %s %s", caller, place)
             case "success":
-                log.info("Successfully scaled %s: %s", name, said["current_replicas"])
+                _say("Successfully scaled %s: %s", participant.name, said["current_replicas"])
             case "rejected":
-                log.info("Rejecting scale request from %s: %s", caller, said["message"])
+                _say("Rejecting scale request from %s: %s", caller, said["message"])
             case _:
-                log.warning("scale request from %s: %s", caller, said["message"])
+                _say("scale request from %s: %s", caller, said["message"])
         return said
+
+
+def _say(text: str, *values: object) -> None:
+    """Log that in a moment: the runtime's thread cannot take an answer while this one writes."""
+    asyncio.get_running_loop().call_later(SAY_AFTER_S, log.info, text, *values)

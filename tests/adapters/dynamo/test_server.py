@@ -124,6 +124,22 @@ async def test_where_everybody_may_ask_nobody_asks_for_another() -> None:
         assert (await world.ask())["status"] == "success"
 
 
+async def test_the_log_is_one_in_which_the_peers_lines_are_found(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "gpadapters.dynamo")
+    async with world_of() as world, world.planner.running(grace_s=0.1):
+        await until(lambda: world.planner.state.ready)
+        await world.ask()
+        await world.ask(target_replicas=[{"sub_component_type": "prefill", "desired_replicas": 99}])
+        await until(lambda: "Rejecting" in caplog.text)
+    lines = [record.getMessage() for record in caplog.records if record.name == "gpadapters.dynamo.server"]
+    assert lines[-4:-1] == [
+        "Processing scale request from ns-a for DGD a in K8s namespace ns",
+        "Successfully scaled a: {'prefill': 6, 'decode': 2}",
+        "Processing scale request from ns-a for DGD a in K8s namespace ns",
+    ]
+    assert lines[-1].startswith("Rejecting scale request from ns-a: GPU budget breach: total ")
+
+
 async def test_a_write_that_the_cluster_refuses_is_rejected_with_what_became_of_it(world: World) -> None:
     world.cluster.fail_next(Fault.REFUSED)
     said = await world.ask()
