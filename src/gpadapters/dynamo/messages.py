@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from gpadapters.answering import Answer
 from gpcore import wire
 from gpcore.control import State
-from gpcore.decisions import CallerRefused, CeilingBreach, FloorBreach, PolicyBroken
+from gpcore.decisions import (
+    AmbiguousName,
+    CallerRefused,
+    CeilingBreach,
+    FloorBreach,
+    PolicyBroken,
+    Rejected,
+    explain,
+)
 from gpcore.errors import InvalidError, MalformedError
-from gpcore.management import Management
+from gpcore.pools import Snapshot
 from gpcore.requests import ScaleRequest
 
 COMPONENT = "GlobalPlanner"
@@ -41,22 +49,23 @@ def request(payload: object) -> ScaleRequest:
     return wire.scale_request(_document(payload), extras=wire.Extras.IGNORED)
 
 
-def stranger(asked: ScaleRequest, management: Management) -> str | None:
-    """Return why *asked* is not to be asked by who is called so, where *management* lets everybody ask; or None.
+def stranger(asked: ScaleRequest, state: State) -> wire.Json | None:
+    """Return the answer to *asked* where everybody may ask and this caller may not all the same, or None.
 
     The runtime says nothing about who calls. All that a claim can be held against is the deployment that it asks for,
     after which its planner is called; so nobody is believed to be somebody else who was not named for that.
     """
-    caller, participant = asked.caller.caller, asked.participant
-    anybody = management.managed is None and management.callers is None
-    if not anybody or caller == participant.dynamo_namespace:
-        return None
-    return f"Namespace {caller} not authorized for {participant}, whose own is {participant.dynamo_namespace}"
-
-
-def not_authorized(message: str) -> wire.Json:
-    """Return the answer to a caller that is a stranger."""
-    return _rejected(CallerRefused.kind, message)
+    management, caller, participant = state.rules.management, asked.caller.caller, asked.participant
+    if management.managed is not None or management.callers is not None:
+        return None  # then the planner itself compares names
+    own = participant.dynamo_namespace
+    if caller != own:
+        return _rejected(CallerRefused.kind, f"Namespace {caller} not authorized for {participant}, whose own is {own}")
+    same_name = (state.snapshot or Snapshot()).named(own)
+    if len(same_name) > 1:
+        reason = AmbiguousName(own, tuple(sorted(same_name, key=str)))
+        return _rejected(reason.kind, explain(Rejected(reason)))
+    return None
 
 
 def invalid(problem: InvalidError) -> wire.Json:

@@ -118,10 +118,10 @@ class Endpoints:
         except InvalidError as exc:
             self.refused("invalid", str(exc))
             return messages.invalid(exc)
-        wrong = messages.stranger(asked, self.planner.state.rules.management)
+        wrong = messages.stranger(asked, self.planner.state)
         if wrong is not None:
-            self.refused("not_authorized", wrong)
-            return messages.not_authorized(wrong)
+            self.refused(wrong["reason"]["kind"], wrong["message"])
+            return wrong
         try:
             return await self._decided(asked)
         except Exception:

@@ -24,10 +24,11 @@ STOCK = (
 )
 """What the client of ai-dynamo 1.4.2 sends, byte for byte."""
 
-ASKED = ScaleRequest(Claimed("ns-a"), ParticipantId("ns", "a"), (Target(Role.PREFILL, 3, "prefill"),))
+A = ParticipantId("ns", "a")
+ASKED = ScaleRequest(Claimed("ns-a"), A, (Target(Role.PREFILL, 3, "prefill"),))
 TURNED_AWAY = ("overloaded", "stopping", "internal")
 KINDS = tuple(reason.kind for reason in get_args(Reason))
-FLEET = Snapshot.of([Deployment(ParticipantId("ns", "a"), ())])
+FLEET = Snapshot.of([Deployment(A, ())])
 NAMES = st.sampled_from(["ns-a", "ns-b", "ns", "admin", "a"])
 
 anything = st.recursive(
@@ -119,8 +120,8 @@ def test_nobody_asks_for_a_deployment_but_its_own_planner_and_who_is_named_to(
     caller: str, callers: frozenset[str] | None, managed: frozenset[str] | None
 ) -> None:
     management = Management(managed, callers)
-    asked = ScaleRequest(Claimed(caller), ASKED.participant, ASKED.targets)
-    wrong = messages.stranger(asked, management)
+    asked = ScaleRequest(Claimed(caller), A, ASKED.targets)
+    wrong = messages.stranger(asked, State(Rules(management), FLEET))
     if wrong is None and management.refusal(asked, FLEET) is None:
         assert caller == "ns-a" or caller in (callers or ())
     if management.managed is None and caller == "ns-a":
@@ -128,9 +129,21 @@ def test_nobody_asks_for_a_deployment_but_its_own_planner_and_who_is_named_to(
 
 
 def test_a_stranger_is_told_in_the_peers_words_and_whose_name_would_do() -> None:
-    wrong = messages.stranger(ScaleRequest(Claimed("ns-b"), ASKED.participant, ASKED.targets), Management())
-    assert wrong == "Namespace ns-b not authorized for ns/a, whose own is ns-a"
-    assert messages.not_authorized(wrong)["status"] == "rejected"
+    wrong = messages.stranger(ScaleRequest(Claimed("ns-b"), A, ASKED.targets), State(Rules()))
+    assert wrong is not None
+    assert (wrong["status"], wrong["message"]) == (
+        "rejected",
+        "Namespace ns-b not authorized for ns/a, whose own is ns-a",
+    )
+
+
+def test_a_name_that_two_deployments_derive_says_nothing() -> None:
+    one, other = ParticipantId("ns", "a-b"), ParticipantId("ns-a", "b")
+    asked = ScaleRequest(Claimed("ns-a-b"), one, ASKED.targets)
+    state = State(Rules(), Snapshot.of([Deployment(one, ()), Deployment(other, ())]))
+    wrong = messages.stranger(asked, state)
+    assert wrong is not None
+    assert (wrong["status"], wrong["reason"]) == ("rejected", {"kind": "ambiguous_name"})
 
 
 @pytest.mark.parametrize(
