@@ -120,7 +120,7 @@ class Planner:
         return self._state
 
     async def refresh(self) -> None:
-        """Return when the view is no older than this call; whoever asks for a decision calls this first."""
+        """Bring the view up to date where it is not anyway; whoever asks for a decision calls this first."""
         await self._observer.refresh()
 
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:

@@ -65,9 +65,9 @@ class Observer(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Return when all is shown that was so when this was called, or `Stale` was.
+        """Return when the cluster was looked at since this was called, and what was seen is shown, or else `Stale` is.
 
-        Where changes are shown as they happen this is at once. Many who call at the same time cost as much as one.
+        At once where changes are shown as they happen. Many who call at the same time cost as much as one.
         """
         ...
 
@@ -116,7 +116,7 @@ class Planning(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Return when the view is no older than this call; whoever asks for a decision calls this first."""
+        """Bring the view up to date where it is not anyway; whoever asks for a decision calls this first."""
         ...
 
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:

@@ -94,7 +94,7 @@ class KubernetesObserver:
                 one.begin()  # nobody may wait for what nobody follows any more
 
     async def refresh(self) -> None:
-        """Return when all is shown that was so when this was called; at once where changes are watched."""
+        """List what may not be watched, and return when that is shown; see the port."""
         polling = [one for one in self._followers if one.polling]
         if polling:
             await asyncio.gather(*(one.refresh() for one in polling))
