@@ -47,16 +47,21 @@ _UNAVAILABLE = 503
 _GATEWAY = {_BAD_GATEWAY, _UNAVAILABLE, 504}
 _STATUSES = range(400, 600)
 
-_WORD = re.compile(r"(?:Backend)?([A-Z][A-Za-z]*): ")
+_WORD = re.compile(r"([A-Z][A-Za-z]*): ")
+_BEHIND = "Backend"
+"""Before a category: a handler raised it, so the connection to it was good."""
 _NOBODY = re.compile(r"no (?:workers|endpoints|instances) available|no instances found", re.IGNORECASE)
-_REFUSED_HERE = re.compile(r"connection refused|failed to connect|CannotConnect", re.IGNORECASE)
+_NOT_CONNECTED = re.compile(r"connection refused|TCP (?:connection|request) to \S+ failed", re.IGNORECASE)
+_OURS: tuple[list[str], ...] = ([], ["Unavailable"])
+_NEVER_CONNECTED = (["CannotConnect"], ["ConnectionTimeout"])
+"""The words before a failure of our own connection; with others it is the pool that could not connect."""
 
 _KINDS = {
     "InvalidArgument": (Kind.REFUSED, 400),
     "InvalidRequest": (Kind.REFUSED, 400),
     "RateLimited": (Kind.REFUSED, 429),
-    "CannotConnect": (Kind.UNREACHABLE, _BAD_GATEWAY),
-    "ConnectionTimeout": (Kind.UNREACHABLE, _BAD_GATEWAY),
+    "CannotConnect": (Kind.FAILED, _BAD_GATEWAY),
+    "ConnectionTimeout": (Kind.FAILED, _BAD_GATEWAY),
     "Unavailable": (Kind.FAILED, _UNAVAILABLE),
     "Cancelled": (Kind.FAILED, _BAD_GATEWAY),
     "Disconnected": (Kind.FAILED, _BAD_GATEWAY),
@@ -82,12 +87,10 @@ def fault(text: str) -> Fault:
     said = _of_http(message)
     if said is not None:
         return said
-    if not words and _REFUSED_HERE.search(message):  # with a word in front it is the pool that could not connect
+    if words in _NEVER_CONNECTED or (words in _OURS and _NOT_CONNECTED.search(message)):
         return Fault(Kind.UNREACHABLE, _BAD_GATEWAY, message)
-    known = [_KINDS[word] for word in words if word in _KINDS]
+    known = [_KINDS[word] for word in (word.removeprefix(_BEHIND) for word in words) if word in _KINDS]
     kind, status = known[-1] if known else (Kind.FAILED, _BAD_GATEWAY)
-    if kind is Kind.UNREACHABLE and len(known) > 1:
-        kind = Kind.FAILED
     return Fault(kind, status, message)
 
 

@@ -34,6 +34,7 @@ def test_whoever_it_passed_the_last_category_is_the_true_one(words: list[str], l
         # What both versions of the runtime were seen to raise.
         ("Connection refused (os error 111)", Kind.UNREACHABLE, 502),
         ("CannotConnect: TCP request to 127.0.0.1:46373 failed", Kind.UNREACHABLE, 502),
+        ("Unavailable: TCP connection to 127.0.0.1:42905 failed", Kind.UNREACHABLE, 502),
         ("Unavailable: No workers available for endpoint pool-0/router/generate", Kind.NO_REPLICA, 503),
         ("BackendUnknown: Exception: no endpoints available to route work", Kind.NO_REPLICA, 503),
         ("BackendUnknown: Exception: Connection refused (os error 111)", Kind.FAILED, 502),
@@ -49,6 +50,7 @@ def test_whoever_it_passed_the_last_category_is_the_true_one(words: list[str], l
         ('RateLimited: {"message":"slow down","code":429}', Kind.REFUSED, 429),
         ('Unavailable: {"message":"later","code":503}', Kind.FAILED, 503),
         ("BackendUnknown: CannotConnect: its own worker", Kind.FAILED, 502),
+        ("Internal: Exception: Unavailable: TCP connection to 127.0.0.1:1 failed", Kind.FAILED, 503),
         ('{"code": "x"}', Kind.FAILED, 502),
         ("{not json", Kind.FAILED, 502),
         ("", Kind.FAILED, 502),
