@@ -194,8 +194,9 @@ def _answers(serving: Serving) -> bool:
 
 def _until_both_work(serving: Serving) -> None:
     """Wait until every pool serves: its router may be there before the worker that it needs."""
-    every = {*serving.routers}
-    eventually(lambda: _served_by(serving, 100.0, 10.0) | _served_by(serving, 900.0, 90.0) == every, **PATIENTLY)
+    fast, slow = ({name for name in serving.routers if name.endswith(speed)} for speed in ("fast", "slow"))
+    eventually(lambda: _served_by(serving, 100.0, 10.0) == fast, **PATIENTLY)
+    eventually(lambda: _served_by(serving, 900.0, 90.0) == slow, **PATIENTLY)  # and nobody in the place of another
 
 
 def _served_by(serving: Serving, ttft: float, itl: float) -> set[str]:
