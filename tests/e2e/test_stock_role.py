@@ -25,13 +25,12 @@ from tests.cluster import (
     grant,
     graphs,
     pool,
-    rule,
 )
-from tests.cluster.crds import ADAPTERS, GRAPHS
+from tests.cluster.client import collection_of
+from tests.cluster.crds import GRAPHS
 from tests.e2e.following import QUICK, following, listed, rewrite
 
 ACCOUNT = "planner-serviceaccount"
-OURS = [rule(["get", "list", "watch", "patch"], GRAPHS, ADAPTERS)]
 KINDS = ["adapters_unreadable", "watch_forbidden", "write_forbidden"]
 
 
@@ -116,16 +115,20 @@ async def test_rights_that_come_and_go_are_followed(
     access = cluster.service_account(namespace, ACCOUNT)
     grant(client, namespace, ACCOUNT, STOCK)
     pace = attrs.evolve(QUICK, relist_s=0.3, poll_s=0.1)
+    printed = gpctl("manifests", "planner", "--namespace", namespace, "--service-account", ACCOUNT, "-o", "json")
+    objects = json.loads(printed.stdout)["items"]
     assert operator is not None
     async with listed(access, tmp_path, namespace, pace=pace) as follower:
         observer = follower.cluster.observer
         await follower.until(lambda: {one.kind for one in observer.conditions} == {*KINDS})
         assert follower.view["a"].pools == ()
-        grant(client, namespace, ACCOUNT, OURS)
+        for one in objects:
+            client.request("POST", collection_of(one), one)
         await follower.until(lambda: observer.conditions == ())
         await follower.until(lambda: bool(follower.view["a"].pools))
         assert await follower.apply((follower.pool(), 3)) == Applied()
-        grant(client, namespace, ACCOUNT, STOCK)
+        for one in reversed(objects):
+            client.delete(f"{collection_of(one)}/{one['metadata']['name']}")
         await follower.until(lambda: {one.kind for one in observer.conditions} == {*KINDS})
         await follower.until(lambda: follower.view["a"].unscaled_because(Role.PREFILL) is not None)
         assert not follower.stale
