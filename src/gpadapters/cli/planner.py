@@ -9,7 +9,7 @@ import logging
 import signal
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from gpcore.pools import Snapshot
 from gpcore.ports import Condition, Executor, Observer
 
 if TYPE_CHECKING:
+    from gpadapters.dynamo.runtime import Runtime
     from gpadapters.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(chosen: Settings) -> None:
-    stop, ready = _stop_signal(), asyncio.Event()
+    ready = asyncio.Event()
 
     def notice(_: Event, transition: Transition) -> None:
         if transition.state.ready:
@@ -50,13 +51,15 @@ async def _run(chosen: Settings) -> None:
     from gpadapters.telemetry import Telemetry  # noqa: PLC0415 (the help, and a wrong configuration, measure nothing)
 
     async with AsyncExitStack() as stack:
+        runtimes = await stack.enter_async_context(_dynamo(chosen))
+        stop = _stop_signal()  # not before: Dynamo's runtime may look for its discovery for minutes, and hears nothing
         world = await _world(chosen, stack)
         telemetry = Telemetry(version=version("gpcore"), silence=world.silence, conditions=world.conditions)
         brain = rehearse if chosen.no_operation else step
         listeners = [telemetry.hear, notice]
         planner = Planner(chosen.rules, world.observer, world.executor, listeners=listeners, brain=brain)
         url = await stack.enter_async_context(_listening(chosen, planner, telemetry, world.conditions))
-        ended = await stack.enter_async_context(_on_dynamo(chosen, planner, telemetry))
+        ended = [await stack.enter_async_context(_serving(one, chosen, planner, telemetry)) for one in runtimes]
         await stack.enter_async_context(planner.running())
         announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
         stopping = asyncio.create_task(stop.wait())
@@ -122,22 +125,27 @@ async def _listening(
 
 
 @asynccontextmanager
-async def _on_dynamo(chosen: Settings, planner: Planner, telemetry: "Telemetry") -> AsyncIterator["list[Future[Any]]"]:
-    """Serve over Dynamo's runtime where that is asked for; the body gets what is done if that ends by itself."""
-    if "dynamo" not in chosen.transports or chosen.dynamo_namespace is None:
+async def _dynamo(chosen: Settings) -> AsyncIterator["list[Runtime]"]:
+    """Join Dynamo where that is asked for; the body gets its runtime, or nothing."""
+    if "dynamo" not in chosen.transports:
         yield []
         return
     from gpadapters.dynamo.runtime import joined  # noqa: PLC0415 (other transports need no runtime)
-    from gpadapters.dynamo.server import serve  # noqa: PLC0415 (nor its server)
 
     for difference in differences(chosen):
         log.warning("%s", difference)
-    namespace, rehearsal = chosen.dynamo_namespace, chosen.no_operation
-    async with (
-        joined() as runtime,
-        serve(planner, runtime, namespace, refused=telemetry.refused, rehearsal=rehearsal) as serving,
-    ):
-        yield [serving]
+    async with joined() as runtime:
+        yield [runtime]
+
+
+def _serving(
+    runtime: "Runtime", chosen: Settings, planner: Planner, telemetry: "Telemetry"
+) -> AbstractAsyncContextManager["Future[Any]"]:
+    """Serve over Dynamo's runtime; the body gets what is done if that ends by itself."""
+    from gpadapters.dynamo.server import serve  # noqa: PLC0415 (nor its server)
+
+    namespace = chosen.dynamo_namespace or ""  # the settings have one where there is a runtime
+    return serve(planner, runtime, namespace, refused=telemetry.refused, rehearsal=chosen.no_operation)
 
 
 async def _announce(ready: asyncio.Event, url: str, chosen: Settings, planner: Planner) -> None:
