@@ -127,11 +127,20 @@ class Asking:
 
     def ask(self, do: str, **what: Any) -> Any:  # noqa: ANN401 - JSON
         """Let it *do* something, and return what came of it."""
-        stdin, stdout = self.process.stdin, self.process.stdout
+        self.send(do, **what)
+        return self.receive()
+
+    def send(self, do: str, **what: Any) -> None:  # noqa: ANN401 - JSON
+        """Let it *do* something."""
+        stdin = self.process.stdin
         assert stdin is not None
-        assert stdout is not None
         stdin.write(f"{json.dumps({'do': do, **what})}\n")
         stdin.flush()
+
+    def receive(self) -> Any:  # noqa: ANN401 - JSON
+        """Return what came of it."""
+        stdout = self.process.stdout
+        assert stdout is not None
         answer = stdout.readline()
         assert answer, self.log.read_text(errors="replace")[-3000:]
         return json.loads(answer)

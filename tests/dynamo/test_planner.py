@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import attrs
 import pytest
 
-from tests.cluster import ApiServer, Client, FakeOperator, components_of, disaggregated, eventually, path_of
+from tests.cluster import ApiServer, Behaviour, Client, FakeOperator, components_of, disaggregated, eventually, path_of
 from tests.cluster.processes import Leashed
 from tests.dynamo.plane import Asking, Plane, running
 
@@ -49,6 +49,18 @@ class World:
         path = path_of("nvidia.com/v1beta1", "dynamographdeployments", namespace=self.namespace, name=name)
         components = components_of(self.client.get(path))
         return {one.type: one.wanted for one in components if one.type in {"prefill", "decode"}}
+
+
+@pytest.fixture
+def behaviour() -> Behaviour:
+    """Give how slow the operator and its pods are; a test overrides it."""
+    return Behaviour()
+
+
+@pytest.fixture
+def operator(cluster: ApiServer, behaviour: Behaviour) -> Iterator[FakeOperator]:
+    with FakeOperator(cluster.admin, behaviour) as operator:
+        yield operator
 
 
 @pytest.fixture
@@ -143,6 +155,18 @@ def test_a_stock_client_gets_through_again_when_our_planner_was_stopped_and_star
     assert world.replicas("a")["prefill"] == 4
 
 
+@pytest.mark.parametrize("behaviour", [Behaviour(startup_s=600.0)])
+def test_whoever_blocks_when_our_planner_is_stopped_is_told_that_it_goes_on(world: World) -> None:
+    planner = world.planner()
+    with running(planner, READY):
+        caller = f"{world.namespace}-a"
+        world.asking.send("scale", caller=caller, name="a", asked={"prefill": 3}, blocking=True)
+        eventually(lambda: world.replicas("a")["prefill"] == 3)
+        os.kill(planner.pid, signal.SIGTERM)
+        assert world.asking.receive()["came"]["status"] == "scaling"
+        eventually(lambda: not planner.running, within_s=15)
+
+
 def test_a_client_of_ours_gets_through_when_our_planner_was_killed_and_another_one_started(world: World) -> None:
     ours = world.plane.ours("our-client", "tests.dynamo.our_client", INFRA, world.namespace, "a")
     with ExitStack() as stack:
@@ -152,6 +176,21 @@ def test_a_client_of_ours_gets_through_when_our_planner_was_killed_and_another_o
         ours.tell("4")
         eventually(lambda: "success 4" in ours.log.read_text(), within_s=30)
     assert world.replicas("a")["prefill"] == 4
+
+
+def test_a_client_of_ours_asks_dynamos_own_planner_too(world: World) -> None:
+    kubeconfig = world.cluster.admin.write_kubeconfig(world.plane.folder / "kubeconfig", namespace=world.namespace)
+    stock = world.plane.stock(
+        *("stock-planner", "-m", "dynamo.global_planner", "--managed-namespaces", f"{world.namespace}-a"),
+        KUBECONFIG=str(kubeconfig),
+        DYN_NAMESPACE=INFRA,
+        POD_NAMESPACE=world.namespace,
+    )
+    ours = world.plane.ours("our-client", "tests.dynamo.our_client", INFRA, world.namespace, "a")
+    stranger = world.plane.ours("stranger", "tests.dynamo.our_client", INFRA, world.namespace, "b")
+    with running(stock, "GlobalPlanner is ready"), running(ours, "success 3"), running(stranger, "error 3"):
+        assert world.replicas("a")["prefill"] == 3
+        assert world.replicas("b")["prefill"] == 2
 
 
 def _free_port() -> int:
