@@ -67,6 +67,7 @@ class Scripted:
     watches: deque[Said] = attrs.field(factory=deque)
     writes: deque[Said] = attrs.field(factory=deque)
     reads: deque[Said] = attrs.field(factory=deque)
+    reviews: deque[Said] = attrs.field(factory=deque)
     discovery: deque[Said] = attrs.field(factory=deque)
     asked: list[web.Request] = attrs.field(factory=list)
     patches: list[Any] = attrs.field(factory=list)
@@ -92,6 +93,8 @@ class Scripted:
         return await self._say(request, self.reads.popleft())
 
     async def _review(self, request: web.Request) -> web.StreamResponse:
+        if self.reviews:
+            return await self._say(request, self.reviews.popleft())
         attributes = (await request.json())["spec"]["resourceAttributes"]
         granted = (attributes["verb"], attributes["resource"]) not in self.forbidden
         return web.json_response({"status": {"allowed": granted}}, status=201)

@@ -331,6 +331,16 @@ class TestWithoutRights:
         }
         assert sum(one.totals.charged for one in listed.deployments) == 8
 
+    @pytest.mark.parametrize(
+        "said", [refused(403), refused(500), Said(b"{}", 201), Said(b"half", 201), Said(b'{"status":{}}', 201)]
+    )
+    async def test_where_nobody_says_whether_we_may_write_the_write_will_tell(self, said: Said, tmp_path: Path) -> None:
+        script = Scripted(lists=deque([page(graph())]), reviews=deque([said] * 2))
+        async with connected(script, tmp_path) as cluster:
+            assert [told(one) for one in await observed(cluster, 1)] == [("Listed", {"a": 2})]
+            assert cluster.observer.conditions == ()
+        assert not script.reviews
+
     async def follow(self, cluster: Cluster, shown: list[object]) -> None:
         async for observation in cluster.observer.observe():
             shown.append(told(observation))  # noqa: PERF401 - they are read as they come
