@@ -1,8 +1,9 @@
 """A stock planner scales its deployment through ours: up under load, not beyond the ceiling, and down again.
 
 Everything but the pods is Dynamo's own: the frontend, the workers (its mocker, which needs no GPU), and the planner in
-`global-planner` mode, which reads the workers' queues off the event plane. Ours runs as the drop-in for
-`dynamo.global_planner`, with the flags of that and under the Role of Dynamo's chart, and nothing else.
+`global-planner` mode, which reads the workers' queues off the event plane. They run on the runtime that they came with.
+Ours runs as the drop-in for `dynamo.global_planner`, with the flags of that and under the Role of Dynamo's chart, and
+nothing else.
 """
 
 import concurrent.futures
@@ -31,6 +32,7 @@ from tests.cluster import (
 from tests.cluster.apiserver import free_port
 from tests.cluster.processes import Leashed
 from tests.dynamo import model
+from tests.dynamo.environments import RUNTIMES
 from tests.dynamo.plane import Plane, running
 from tests.dynamo.pods import Pods
 
@@ -101,17 +103,22 @@ class World:
         assert any(one.exception() is None for one in asking)
 
 
-@pytest.fixture
-def world(cluster: ApiServer, operator: FakeOperator, tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=RUNTIMES)
+def world(
+    cluster: ApiServer, operator: FakeOperator, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    """Give a deployment whose planner is about to look at its load; ours runs on either version of the runtime."""
     assert operator is not None
-    client, plane, words = cluster.client, Plane(tmp_path, "1.4.2"), model.write(tmp_path / "words")
+    client, plane, words = cluster.client, Plane(tmp_path, RUNTIMES[0]), model.write(tmp_path / "words")
     workers = [Component(name, type=name, gpus=1, args=("--model", "words")) for name in ("prefill", "decode")]
     with contextlib.ExitStack() as stack:
         client.create(graph("a", [*workers, Component("planner", type="planner")]), namespace=NAMESPACE)
         stack.callback(client.delete, graphs(NAMESPACE, "a"))
         grant(client, NAMESPACE, ACCOUNT, STOCK)
         kubeconfig = str(cluster.service_account(NAMESPACE, ACCOUNT).write_kubeconfig(tmp_path / "kubeconfig"))
-        ours = stack.enter_context(running(_global_planner(plane, kubeconfig), r"planner ready at (\S+)"))
+        ours = stack.enter_context(
+            running(_global_planner(Plane(tmp_path, request.param), kubeconfig), r"planner ready at (\S+)")
+        )
         planner = _planner(plane, kubeconfig)
         stack.enter_context(running(planner, "waiting for pool-local workers"))
         pods = Pods(
