@@ -19,6 +19,7 @@ from gpadapters.kubernetes.catalogue import Catalogue
 from gpadapters.kubernetes.executor import KubernetesExecutor
 from gpadapters.kubernetes.following import Pace
 from gpadapters.kubernetes.observer import KubernetesObserver
+from gpadapters.kubernetes.rights import Rights
 from gpadapters.kubernetes.session import Session, load_configuration
 
 __all__ = ["Cluster", "KubernetesExecutor", "KubernetesObserver", "Pace", "connect"]
@@ -43,6 +44,9 @@ async def connect(
     """
     pace = pace or Pace()
     async with Session(partial(load_configuration, kubeconfig, context)) as session:
-        cache, catalogue = Cache(), Catalogue(session)
-        observer = KubernetesObserver(session, cache, catalogue=catalogue, namespaces=namespaces, pace=pace)
+        rights, catalogue = Rights(), Catalogue(session)
+        cache = Cache(rights)
+        observer = KubernetesObserver(
+            session, cache, catalogue=catalogue, rights=rights, namespaces=namespaces, pace=pace
+        )
         yield Cluster(observer, KubernetesExecutor(session, cache, catalogue=catalogue, pace=pace))

@@ -22,7 +22,8 @@ class Values:
     """Say what to run and for whom.
 
     *watched* are the Kubernetes namespaces whose deployments the planner scales, *allowed* those whose every pod may
-    connect, *arguments* the planner's flags but those that the manifests themselves decide.
+    connect, *arguments* the planner's flags but those that the manifests themselves decide. An *account* is one that
+    exists, of a planner that somebody else runs; then it gets its rights, and that is all.
     """
 
     name: str
@@ -33,17 +34,26 @@ class Values:
     watched: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    account: str | None = None
 
 
 def planner(values: Values) -> list[Json]:
     """Return every object of a planner, in the order in which to apply them."""
+    if values.account is not None:
+        return _rights(values)
     return [
         _service_account(values),
-        *(_role(values, watched) for watched in values.watched),
-        *(_role_binding(values, watched) for watched in values.watched),
+        *_rights(values),
         _network_policy(values),
         _service(values),
         _deployment(values),
+    ]
+
+
+def _rights(values: Values) -> list[Json]:
+    return [
+        *(_role(values, watched) for watched in values.watched),
+        *(_role_binding(values, watched) for watched in values.watched),
     ]
 
 
@@ -64,7 +74,7 @@ def _role(values: Values, watched: str) -> Json:
 def _role_binding(values: Values, watched: str) -> Json:
     return _object(values, "rbac.authorization.k8s.io/v1", "RoleBinding", watched) | {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": values.name},
-        "subjects": [{"kind": "ServiceAccount", "name": values.name, "namespace": values.namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": values.account or values.name, "namespace": values.namespace}],
     }
 
 
