@@ -37,7 +37,12 @@ def main(arguments: list[str]) -> int:
     """Run `gpctl planner` until a signal stops it."""
     chosen = settings(arguments)
     set_up(chosen.log_format)
-    asyncio.run(_run(chosen))
+    if "dynamo" in chosen.transports:
+        from gpadapters.dynamo.runtime import run  # noqa: PLC0415 (other transports need no runtime)
+
+        run(_run(chosen))
+    else:
+        asyncio.run(_run(chosen))
     return 0
 
 
