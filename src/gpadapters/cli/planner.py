@@ -41,7 +41,13 @@ def main(arguments: list[str], *, brain: Brain = step) -> int:
     """Run `gpctl planner` until a signal stops it; *brain* stands in for `step` where that is being tested."""
     chosen = settings(arguments)
     set_up(chosen.log_format)
-    asyncio.run(_run(chosen, rehearse if chosen.no_operation else brain))
+    used = rehearse if chosen.no_operation else brain
+    if "dynamo" in chosen.transports:
+        from gpadapters.dynamo.runtime import run  # noqa: PLC0415 (other transports need no runtime)
+
+        run(_run(chosen, used))
+    else:
+        asyncio.run(_run(chosen, used))
     return 0
 
 

@@ -29,9 +29,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     given = parser(environment).parse_args(arguments)
     _log(given.log_level)
     if given.transport == "dynamo":
-        from gpadapters.cli.router_dynamo import serve_dynamo  # noqa: PLC0415 - its extra is another one
+        from gpadapters.cli.router_dynamo import Common, serve_dynamo  # noqa: PLC0415 - its extra is another one
 
-        serve_dynamo(given, parser(environment).parse_args([]))
+        common = Common(_missing(given), _table, _settings(given))
+        serve_dynamo(given, parser(environment).parse_args([]), common)
         return 0
     from gpadapters.router.running import serve  # noqa: PLC0415 - as above
 
@@ -45,7 +46,7 @@ def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os
     from gpadapters.router.counting import counter  # noqa: PLC0415 - as above
     from gpadapters.router.running import Configuration  # noqa: PLC0415 - as above
 
-    problems = missing(given)
+    problems = _missing(given)
     if given.model_path:
         problems.append("--model-path is for --transport dynamo")
     if sum(map(bool, (given.pool, given.pools_file, given.pool_service))) != 1:
@@ -54,13 +55,13 @@ def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os
         raise ConfigError(problems)
     return Configuration(
         path=Path(given.config),
-        read=table,
+        read=_table,
         listen=_listen(given.listen),
         admin=_listen(given.admin_listen),
         source=_source(given, environment),
         models=tuple(given.model_name),
         defaults=Defaults(given.default_ttft_target_ms, given.default_itl_target_ms),
-        settings=settings(given),
+        settings=_settings(given),
         planner=given.planner,
         router_id=socket.gethostname(),
         counter=counter(Path(given.tokenizer)) if given.tokenizer else None,
@@ -79,7 +80,7 @@ def _source(given: argparse.Namespace, environment: Mapping[str, str]) -> "Endpo
     return FromSlices({pool: Service.parse(service) for pool, _, service in pairs}, Access.inside(environment))
 
 
-def missing(given: argparse.Namespace) -> list[str]:
+def _missing(given: argparse.Namespace) -> list[str]:
     """Return what every router needs and *given* lacks."""
     problems = []
     if not given.config:
@@ -89,7 +90,7 @@ def missing(given: argparse.Namespace) -> list[str]:
     return problems
 
 
-def table(data: bytes) -> RoutingTable:
+def _table(data: bytes) -> RoutingTable:
     """Return the table that a configuration file holds, and say what is odd about it."""
     found = routing_config(data)
     for warning in found.warnings:
@@ -97,7 +98,7 @@ def table(data: bytes) -> RoutingTable:
     return found.table
 
 
-def settings(given: argparse.Namespace) -> Settings:
+def _settings(given: argparse.Namespace) -> Settings:
     """Return the bounds of the data path, or raise ConfigError."""
     try:
         return Settings(

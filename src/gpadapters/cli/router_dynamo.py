@@ -5,18 +5,19 @@ on the runtime. A flag that means nothing here is refused and not ignored.
 """
 
 import argparse
-import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from gpadapters.cli.router import missing, settings, table
+import attrs
+
 from gpadapters.dynamo.router_pools import Bounds
 from gpadapters.dynamo.router_requests import Defaults
-from gpadapters.dynamo.router_running import Configuration, run
+from gpadapters.dynamo.router_running import Configuration, serve
 from gpadapters.router.following import followed
 from gpadapters.router.settings import Settings
 from gpcore.errors import ConfigError
+from gpcore.routing import RoutingTable
 
 _OF_HTTP = (
     *("listen", "admin_listen", "pool", "pools_file", "pool_service", "prefill", "tokenizer", "half_output"),
@@ -25,19 +26,29 @@ _OF_HTTP = (
 )
 
 
-def serve_dynamo(given: argparse.Namespace, usual: argparse.Namespace) -> None:
+@attrs.frozen
+class Common:
+    """Hold what both transports make of the arguments in one way."""
+
+    missing: list[str]
+    """What every router needs and was not given."""
+    read: Callable[[bytes], RoutingTable]
+    settings: Settings
+
+
+def serve_dynamo(given: argparse.Namespace, usual: argparse.Namespace, common: Common) -> None:
     """Run what *given* says until a signal; *usual* is what no arguments at all give."""
-    asyncio.run(run(configuration(given, usual)))
+    serve(configuration(given, usual, common))
 
 
-def configuration(given: argparse.Namespace, usual: argparse.Namespace) -> Configuration:
+def configuration(given: argparse.Namespace, usual: argparse.Namespace, common: Common) -> Configuration:
     """Return what *given* says to run, or raise ConfigError with every problem."""
     problems = [
         f"--{name.replace('_', '-')} means nothing with --transport dynamo"
         for name in _OF_HTTP
         if getattr(given, name) != getattr(usual, name)
     ]
-    problems += missing(given)
+    problems += common.missing
     if problems:
         raise ConfigError(problems)
     path = Path(given.config)
@@ -47,15 +58,15 @@ def configuration(given: argparse.Namespace, usual: argparse.Namespace) -> Confi
         raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from error
     names = tuple(given.model_name)
     return Configuration(
-        table=table(data),
+        table=common.read(data),
         models=names,
         model_path=given.model_path or names[0],
         namespace=given.namespace,
         component=given.component_name,
-        bounds=_bounds(settings(given)),
+        bounds=_bounds(common.settings),
         defaults=Defaults(given.default_ttft_target_ms, given.default_itl_target_ms),
         router_id=socket.gethostname(),
-        tables=lambda: followed(path, table),
+        tables=lambda: followed(path, common.read),
         planned=(lambda: _planned(given.planner)) if given.planner else None,
     )
 

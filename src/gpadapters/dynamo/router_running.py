@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any
 
 import attrs
+import uvloop
 
 from gpadapters.dynamo.router import Key, Router, keys, phases_of
 from gpadapters.dynamo.router_pools import Bounds
@@ -50,8 +51,13 @@ class Configuration:
     """What the planner says of the pools, again and again."""
 
 
-async def run(configuration: Configuration) -> None:
+def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT."""
+    uvloop.run(run(configuration))  # every output crosses from the runtime's threads, which costs half as much with it
+
+
+async def run(configuration: Configuration) -> None:
+    """Serve on the loop that runs."""
     async with joined() as runtime:
         await _Service(configuration, runtime).run()
 

@@ -5,13 +5,21 @@ The runtime is imported when it is joined; everything else of this adapter is im
 """
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 from gpcore.errors import PortError
 
+T = TypeVar("T")
 Runtime = Any
 """Dynamo's `DistributedRuntime`; the package ships no types that reach here."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main* to its end on uvloop, which comes with the runtime and hands answers over to it a third faster."""
+    import uvloop  # noqa: PLC0415 (as the runtime, installed for this transport alone)
+
+    return uvloop.run(main)
 
 
 @contextlib.asynccontextmanager

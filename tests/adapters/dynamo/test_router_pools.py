@@ -13,6 +13,7 @@ from gpadapters.dynamo.router_pools import (
     first,
     hopeful,
 )
+from gpadapters.router.fleet import Condition
 
 BOUNDS = Bounds()
 NUMBERS = st.lists(st.integers(0, 9), max_size=5, unique=True)
@@ -150,3 +151,7 @@ def test_retries_are_a_share_of_requests_and_a_burst(requests: int, more: int) -
     for _ in range(more):
         retries += budget.spend()
     assert retries <= BOUNDS.retry_burst + requests * BOUNDS.retry_share + 1e-6
+
+
+def test_the_words_for_the_standing_of_a_pool_are_those_of_the_other_transport() -> None:
+    assert [Standing(one) for one in Condition] == [*Standing]
