@@ -43,7 +43,9 @@ from gpcore.states import Book, Drive, State, Transition
 def saving(transition: Transition) -> Transition:
     """Return *transition* with the order to store the draft, where something waits for that."""
     state, book = transition.state, transition.state.book
-    if book is None or not book.urgent or book.outdated or book.saving is not None or not state.leading:
+    if book is None or not book.urgent or book.outdated or book.saving is not None:
+        return transition
+    if not state.leading or state.epoch < 0:  # who has not taken over yet has nothing to store
         return transition
     draft = attrs.evolve(book.draft, wishes=_wishes(state))
     state = state.but(book=Book(book.stored, book.version, draft, draft, size=book.size))
@@ -239,10 +241,11 @@ def _driven(state: State, operation: Operation, *, fresh: bool) -> Drive:
 
 
 def _wishing(state: State, ledger: Ledger) -> State:
-    """Return *state* with the wishes that the ledger remembers, where this planner has heard of none."""
-    if len(state.intents) or not ledger.wishes or state.snapshot is None:
+    """Return *state* with the wishes that the ledger remembers, unless this planner is the one that hears them."""
+    if state.snapshot is None or (state.leading and state.epoch >= 0):
         return state
-    wishes = [Intent(one.pool, one.replicas, min(state.now, one.seen_at - state.wall_offset)) for one in ledger.wishes]
+    offset = state.wall_offset
+    wishes = [Intent(one.pool, one.replicas, min(state.now, one.seen_at - offset)) for one in ledger.wishes]
     return state.but(intents=Intents.of(wishes, state.view))
 
 

@@ -51,9 +51,9 @@ from gpcore.events import (
 from gpcore.executing import followed, given_up, observed_again, retried, step_applied, step_refused, step_unknown
 from gpcore.holding import without_freezes
 from gpcore.intents import Intents
-from gpcore.ledger import ObjectKey, forgotten
+from gpcore.ledger import forgotten
 from gpcore.pools import PoolKey, Snapshot
-from gpcore.reconciling import estranged, left_behind, missing, reconciled
+from gpcore.reconciling import estranged, left_behind, looked_for, missing, reconciled
 from gpcore.states import Rules, State, Transition, carried, objects_of
 
 __all__ = ["TRANSITIONS", "Rules", "State", "Transition", "preview", "step"]
@@ -91,26 +91,13 @@ def _seen(state: State, event: Seen) -> Transition:
 
 
 def _gone(state: State, event: Gone) -> Transition:
-    """Forget the objects of a deployment that were there as the ledger has them: no write to them can land any more."""
+    """Look by name for the objects of a deployment that is not shown any more, since a list may be old."""
     before = None if state.snapshot is None else state.snapshot.deployment(event.participant)
     if state.snapshot is None or before is None:
         return Transition(state)
-    concerned: set[str] = set()
     if state.book is not None and state.leading:
-        gone = [key for key, pools in objects_of(before).items() if _was_it(state, key, pools[0].fence)]
-        entries = [entry for key in gone if (entry := state.ledger.entry(key)) is not None]
-        concerned = {one.reservation.operation for one in entries if one.reservation is not None} - {""}
-        state = state.drafting(forgotten(state.ledger, gone))
-    keys = {pool.key for pool in before.pools}
-    return _observed(state, state.view.without(event.participant), keys, concerned)
-
-
-def _was_it(state: State, key: ObjectKey, fence: str | None) -> bool:
-    """Say whether the object *key*, last seen with *fence*, is the one that the ledger has, and not a later one."""
-    entry = state.ledger.entry(key)
-    if entry is None:
-        return False
-    return fence in (entry.fence, *(() if entry.reservation is None else entry.reservation.fence))
+        state = looked_for(state, objects_of(before))
+    return _observed(state, state.view.without(event.participant), {pool.key for pool in before.pools}, set())
 
 
 def _observed(state: State, snapshot: Snapshot, keys: set[PoolKey], concerned: set[str]) -> Transition:

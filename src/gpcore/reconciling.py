@@ -84,7 +84,7 @@ class _Reading:
         if key in self.behind:
             self.behind = self.behind.drop(key)
         self._raise(entry, pools)
-        if self.ledger.entries[key].held != _known(entry, pools):
+        if not fence or self.ledger.entries[key].held != _known(entry, pools):
             self._adopt(self.ledger.entries[key], old=fence)
 
     def _raise(self, entry: Entry, pools: list[Pool]) -> None:
@@ -174,9 +174,19 @@ def missing(state: State) -> State:
     shown = {object_of(pool) for pool in snapshot.pools()}
     lost = [key for key in state.book.draft.entries if key not in shown]
     unmanaged = [key for key in lost if not manages(key.participant)]
-    reading = _Reading(forgotten(state.book.draft, unmanaged), state.mint, state.behind)
-    for key in lost:
+    state = state.drafting(forgotten(state.book.draft, unmanaged)) if unmanaged else state
+    return looked_for(state, lost)
+
+
+def looked_for(state: State, keys: Iterable[ObjectKey]) -> State:
+    """Return *state* in which the objects *keys*, which are not shown, are looked for by name.
+
+    One that is being written to is found, or not, by that write.
+    """
+    reading = _Reading(state.ledger, state.mint, state.behind)
+    for key in keys:
         entry = reading.ledger.entry(key)
+        reading.behind = reading.behind.drop(key)
         if entry is not None and entry.reservation is None:
             reading.readopt(key, old=entry.fence)
     return _read(state, reading)

@@ -2,18 +2,24 @@
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import attrs
 
 from gpadapters.kubernetes.cluster import Cluster, Pace, connect
-from gpcore.events import Gone, Listed, Seen, Stale
+from gpcore.events import Gone, Listed, Mark, Seen, Stale
+from gpcore.fences import Mint
+from gpcore.ledger import object_of
 from gpcore.plans import Change, Step
 from gpcore.pools import Deployment, Pool, Role
 from gpcore.ports import Applying, Observation
 from tests.cluster import Access, Client, graphs
 from tests.cluster.objects import replicas_pointer
+
+DOMAIN = "gp/main"
+"""The ledger that the fences are of, unless told otherwise."""
 
 QUICK = Pace(backoff_s=0.05, backoff_max_s=0.5)
 
@@ -28,6 +34,7 @@ class Follower:
     seen: list[Observation] = attrs.field(factory=list)
     view: dict[str, Deployment] = attrs.field(factory=dict)
     stale: bool = True
+    mint: Mint = attrs.field(factory=lambda: Mint(secrets.token_hex(16)))
 
     def take(self, observation: Observation) -> None:
         self.seen.append(observation)
@@ -58,7 +65,20 @@ class Follower:
 
     async def apply(self, *wanted: tuple[Pool, int]) -> Applying:
         """Apply the step that takes each pool, as it was seen then, to a count."""
-        return await self.cluster.executor.apply(Step(tuple(Change.of(pool, after) for pool, after in wanted)))
+        return await self.cluster.executor.apply(self.step(*wanted))
+
+    async def mark(self, mark: Mark) -> Applying:
+        return await self.cluster.executor.mark(mark)
+
+    def step(self, *wanted: tuple[Pool, int]) -> Step:
+        """Give the step that takes each pool, as it was seen then, to a count, behind a new fence."""
+        fence, self.mint = self.mint.fence(wanted[0][0].fence or "")
+        return Step(tuple(Change.of(pool, after) for pool, after in wanted), fence)
+
+    def fenced(self, pool: Pool) -> Mark:
+        """Give the order to put a new fence on the object of a pool, as it was seen then."""
+        fence, self.mint = self.mint.fence(pool.fence or "")
+        return Mark(object_of(pool), pool.authority, fence.old, fence.new)
 
     async def until(self, claim: Callable[[], bool]) -> None:
         async with asyncio.timeout(_PATIENCE_S):
@@ -67,10 +87,12 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(access: Access, folder: Path, *namespaces: str, pace: Pace = QUICK) -> AsyncIterator[Follower]:
+async def following(
+    access: Access, folder: Path, *namespaces: str, pace: Pace = QUICK, domain: str = DOMAIN
+) -> AsyncIterator[Follower]:
     """Connect and observe, and give what is followed."""
     kubeconfig = access.write_kubeconfig(folder / "kubeconfig")
-    async with connect(namespaces, kubeconfig=kubeconfig, pace=pace) as cluster:
+    async with connect(namespaces, domain=domain, kubeconfig=kubeconfig, pace=pace) as cluster:
         follower = Follower(cluster)
 
         async def follow() -> None:
@@ -87,9 +109,11 @@ async def following(access: Access, folder: Path, *namespaces: str, pace: Pace =
 
 
 @contextlib.asynccontextmanager
-async def listed(access: Access, folder: Path, *namespaces: str, pace: Pace = QUICK) -> AsyncIterator[Follower]:
+async def listed(
+    access: Access, folder: Path, *namespaces: str, pace: Pace = QUICK, domain: str = DOMAIN
+) -> AsyncIterator[Follower]:
     """Give what is followed once the whole was shown."""
-    async with following(access, folder, *namespaces, pace=pace) as follower:
+    async with following(access, folder, *namespaces, pace=pace, domain=domain) as follower:
         await follower.until(lambda: not follower.stale)
         yield follower
 

@@ -30,7 +30,7 @@ from tests.cluster import (
     pool,
     webhook,
 )
-from tests.e2e.following import QUICK, Follower, following, listed, rewrite
+from tests.e2e.following import DOMAIN, QUICK, Follower, following, listed, rewrite
 
 
 class TestEveryVersion:
@@ -275,7 +275,7 @@ class TestNumbers:
 async def test_a_cluster_may_be_observed_again(client: Client, namespace: str, tmp_path: Path) -> None:
     client.create(pool("a"), namespace=namespace)
     kubeconfig = client.access.write_kubeconfig(tmp_path / "kubeconfig")
-    async with connect([namespace], kubeconfig=kubeconfig) as cluster:
+    async with connect([namespace], domain=DOMAIN, kubeconfig=kubeconfig) as cluster:
         for _ in range(2):
             observing = cluster.observer.observe()
             first = await anext(observing)

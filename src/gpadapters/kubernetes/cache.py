@@ -80,9 +80,10 @@ class Feed:
 
 
 class Cache:
-    """Join graphs and adapters to deployments."""
+    """Join graphs and adapters to deployments, whose fences are those of the ledger *domain*."""
 
-    def __init__(self, rights: Rights | None = None) -> None:
+    def __init__(self, *, domain: str, rights: Rights | None = None) -> None:
+        self.domain = domain
         self._rights = rights or Rights()
         self.graphs: Track[Graph] = Track()
         self.adapters: Track[Adapter] = Track()
@@ -123,7 +124,7 @@ class Cache:
             uid, shapes = self._shapes.get(participant, ("", {}))
             same = uid == graph.identity.uid
             adapters, reach = self.adapters.of(participant), self._reach(participant.namespace)
-            result = joined(graph, adapters, shapes if same else {}, reach=reach)
+            result = joined(graph, adapters, shapes if same else {}, reach=reach, domain=self.domain)
             self._shapes[participant] = (graph.identity.uid, result.shapes)
             return result.deployment
         self._shapes.pop(participant, None)

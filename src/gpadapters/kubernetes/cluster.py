@@ -2,7 +2,7 @@
 
 Rules of this file: the one way in; it makes the parts and says what they share.
 
->>> async with connect(["inference"]) as cluster:  # doctest: +SKIP
+>>> async with connect(["inference"], domain="inference/main") as cluster:  # doctest: +SKIP
 ...     async for observation in cluster.observer.observe():
 ...         print(observation)
 """
@@ -18,9 +18,12 @@ from gpadapters.kubernetes.cache import Cache
 from gpadapters.kubernetes.catalogue import Catalogue
 from gpadapters.kubernetes.executor import KubernetesExecutor
 from gpadapters.kubernetes.following import Pace
+from gpadapters.kubernetes.lease import KubernetesLease
+from gpadapters.kubernetes.ledger import KubernetesLedger
 from gpadapters.kubernetes.observer import KubernetesObserver
 from gpadapters.kubernetes.rights import Rights
 from gpadapters.kubernetes.session import Session, load_configuration
+from gpcore.errors import MissingError, PortError
 
 __all__ = ["Cluster", "KubernetesExecutor", "KubernetesObserver", "Pace", "connect"]
 
@@ -31,22 +34,47 @@ class Cluster:
 
     observer: KubernetesObserver
     executor: KubernetesExecutor
+    session: Session
+
+    def ledger(self, namespace: str, name: str) -> KubernetesLedger:
+        """Return the store of the ledger *name* in *namespace*."""
+        return KubernetesLedger(self.session, namespace=namespace, name=name)
+
+    def lease(self, namespace: str, name: str) -> KubernetesLease:
+        """Return the store of the lease that goes with the ledger *name* in *namespace*."""
+        return KubernetesLease(self.session, namespace=namespace, name=f"gp-{name}")
+
+    async def ledger_refused(self, namespace: str, name: str) -> str | None:
+        """Return why there can be no ledger in *namespace*, or None where there can be, or where nobody knows now."""
+        try:
+            await self.ledger(namespace, name).load()
+        except MissingError as fault:
+            return str(fault)
+        except PortError:
+            return None
+        return None
 
 
 @asynccontextmanager
 async def connect(
-    namespaces: Sequence[str], *, kubeconfig: Path | None = None, context: str | None = None, pace: Pace | None = None
+    namespaces: Sequence[str],
+    *,
+    domain: str,
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Cluster]:
     """Give the cluster of *kubeconfig* and *context*, or else the one that this process runs in, or else the default's.
 
-    The deployments of these Kubernetes *namespaces* are all there are. A configuration that is not usable, or that
-    would not verify whom it talks to, raises ConfigError. Nothing is connected before the first observation.
+    The deployments of these Kubernetes *namespaces* are all there are. *domain* names the ledger of the fences on them,
+    as `namespace/name`. A configuration that is not usable, or that would not verify whom it talks to, raises
+    ConfigError. Nothing is connected before the first observation.
     """
     pace = pace or Pace()
     async with Session(partial(load_configuration, kubeconfig, context)) as session:
         rights, catalogue = Rights(), Catalogue(session)
-        cache = Cache(rights)
+        cache = Cache(domain=domain, rights=rights)
         observer = KubernetesObserver(
             session, cache, catalogue=catalogue, rights=rights, namespaces=namespaces, pace=pace
         )
-        yield Cluster(observer, KubernetesExecutor(session, cache, catalogue=catalogue, pace=pace))
+        yield Cluster(observer, KubernetesExecutor(session, cache, catalogue=catalogue, pace=pace), session)

@@ -68,8 +68,11 @@ class _Part:
         return None if most or self.flaws else 0
 
 
-def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, reach: Reach) -> Joined:
-    """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object."""
+def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, reach: Reach, domain: str) -> Joined:
+    """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object.
+
+    *domain* names the ledger whose fences are ours.
+    """
     shapes = {
         one.name: settled(asked=one.asked, told=one.told, current=graph.current, before=remembered.get(one.name))
         for one in graph.components
@@ -77,13 +80,13 @@ def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, rea
     parts = [_part(one, shapes[one.name].gpus, adapters, reach) for one in graph.components]
     roles = Counter(one.role for one in graph.components)
     scaled = [part for part in parts if roles[part.component.role] == 1 and part.held is None]
-    pools = tuple(_pool(graph, part, role) for part in scaled if (role := part.component.role) is not None)
+    pools = tuple(_pool(graph, part, role, domain) for part in scaled if (role := part.component.role) is not None)
     taken = {pool.component for pool in pools}
     deployment = Deployment(
         graph.participant,
         pools,
         fixed_gpus=_fixed(graph, (part for part in parts if part.component.name not in taken)),
-        problems=tuple(_problems(graph, parts, adapters, roles)),
+        problems=(*_problems(graph, parts, adapters, roles), *_strangers(graph, adapters, pools, domain)),
         unscaled=tuple(_unscaled(parts, roles)),
     )
     return Joined(deployment, shapes)
@@ -116,8 +119,9 @@ def _held(component: Component, own: Sequence[Adapter], reach: Reach) -> str | N
     return None
 
 
-def _pool(graph: Graph, part: _Part, role: Role) -> Pool:
+def _pool(graph: Graph, part: _Part, role: Role, domain: str) -> Pool:
     component = part.component
+    identity = part.adapters[0].identity if part.adapters else graph.identity
     relayed = component.replicas if part.adapters else None
     return Pool(
         PoolKey(graph.participant, role),
@@ -128,6 +132,7 @@ def _pool(graph: Graph, part: _Part, role: Role) -> Pool:
         relayed=relayed,
         component=component.name,
         authority=authority_of(graph, part.adapters),
+        fence=identity.fence(domain),
     )
 
 
@@ -152,6 +157,15 @@ def _problems(
             yield f"adapter {adapter.name} names no component"
         elif adapter.component not in known:
             yield f"adapter {adapter.name} is for a component that does not exist: {adapter.component[:63]!a}"
+
+
+def _strangers(graph: Graph, adapters: Iterable[Adapter], pools: Iterable[Pool], domain: str) -> Iterable[str]:
+    """Yield each object that holds replicas of *pools* and is not ours to write."""
+    identities = {identity.uid: identity for identity in (graph.identity, *[one.identity for one in adapters])}
+    for authority in dict.fromkeys(pool.authority for pool in pools):
+        why = identities[authority.uid].stranger(domain)
+        if why is not None:
+            yield f"{authority.name} {why}; it is not scaled"
 
 
 def _doubts(part: _Part) -> Iterable[str]:

@@ -5,6 +5,7 @@ version an object has is told by its fields, not by its apiVersion. What is not 
 an unknown shape; it never makes the fleet look smaller.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -30,16 +31,48 @@ MAX_COUNT = 2**31 - 1
 """The largest count that Kubernetes has a type for."""
 
 _ENGINES = frozenset({"worker", "prefill", "decode"})
+_FENCE = re.compile(r"[!-9;-~]{1,128}")
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}/[a-z0-9][a-z0-9.-]{0,252}")
 
 
 @attrs.frozen
 class Identity:
-    """Tell an object, and its state, from every other: *version* is compared for equality only."""
+    """Tell an object, and its state, from every other: *version* is compared for equality only.
+
+    *claim* is the annotation that holds its fence, as it is written (None: absent); *annotated* says whether it has
+    any annotations at all.
+    """
 
     uid: str
     version: str
     generation: int
     deleting: bool = False
+    claim: str | None = None
+    annotated: bool = False
+
+    def fence(self, domain: str) -> str | None:
+        """Return the fence that stands on the object, "" where none does, and None where it is not of *domain*.
+
+        *domain* names a ledger: `namespace/name`.
+        """
+        if not self.claim:
+            return ""
+        owner, _, fence = self.claim.partition(":")
+        return fence if owner == domain and _FENCE.fullmatch(fence) else None
+
+    def stranger(self, domain: str) -> str | None:
+        """Return what is wrong with the claim on the object, in words, where it is not of *domain*."""
+        if self.fence(domain) is not None:
+            return None
+        owner, _, fence = (self.claim or "").partition(":")
+        if owner != domain and _DOMAIN.fullmatch(owner) and _FENCE.fullmatch(fence):
+            return f"belongs to another ledger, {owner}"
+        return f"has a fence that is not understood: {_shown(self.claim)}"
+
+
+def claim_of(domain: str, fence: str) -> str:
+    """Return the annotation that says that *fence* stands in the ledger *domain*; "" for no fence."""
+    return f"{domain}:{fence}" if fence else ""
 
 
 @attrs.frozen
@@ -236,8 +269,15 @@ def _participant_of(namespace: str, name: str) -> ParticipantId:
 
 
 def _identity(metadata: Metadata) -> Identity:
-    deleting = metadata.deletion_timestamp is not None
-    return Identity(metadata.uid, metadata.resource_version, metadata.generation, deleting)
+    deleting, annotations = metadata.deletion_timestamp is not None, metadata.annotations
+    return Identity(
+        metadata.uid,
+        metadata.resource_version,
+        metadata.generation,
+        deleting,
+        None if annotations is None else annotations.fence,
+        annotated=annotations is not None,
+    )
 
 
 def _shown(value: object) -> str:

@@ -11,6 +11,9 @@ import msgspec
 
 Amounts = dict[str, Any]
 
+FENCE = "gpcore.dev/fence"
+"""The annotation that says which write of ours an object took last, and whose ledger that stands in."""
+
 
 class Resources(msgspec.Struct, rename="camel"):
     """What a container, or a v1alpha1 service, asks for."""
@@ -106,6 +109,12 @@ class GraphStatus(msgspec.Struct, rename="camel"):
     services: dict[str, PartStatus | None] | None = None
 
 
+class Annotations(msgspec.Struct):
+    """The one annotation that is ours."""
+
+    fence: str | None = msgspec.field(name=FENCE, default=None)
+
+
 class Metadata(msgspec.Struct, rename="camel"):
     """Which object, and which version of it."""
 
@@ -115,6 +124,7 @@ class Metadata(msgspec.Struct, rename="camel"):
     resource_version: str
     generation: int = 0
     deletion_timestamp: str | None = None
+    annotations: Annotations | None = None
 
 
 class GraphObject(msgspec.Struct):

@@ -37,10 +37,14 @@ T = TypeVar("T", bound=Tracked)
 
 @attrs.frozen
 class _Entry(Generic[T]):
-    """An object, and the version that the watch must reach before it tells anything newer, if it lags."""
+    """An object, and the version that the watch must reach before it tells anything newer, if it lags.
+
+    *moment* is when a list or an answer has brought it last.
+    """
 
     obj: T
     awaited: str | None = None
+    moment: int = 0
 
 
 class Track(Generic[T]):
@@ -73,13 +77,13 @@ class Track(Generic[T]):
         self.served = self.served - {namespace} if objects is None else self.served | {namespace}
         present = {obj.key: obj for obj in objects or ()}
         touched: set[ParticipantId] = set()
+        self.moment += 1
         for key in [key for key in self._entries if key[0] == namespace and key not in present]:
             touched |= self._drop(key)
         for obj in present.values():
             self._passed.add(obj.identity.version)
             if not self._outdated(obj):
-                touched |= self._put(obj)
-        self.moment += 1
+                touched |= self._put(obj, moment=self.moment)
         return touched
 
     def seen(self, obj: T) -> set[ParticipantId]:
@@ -90,11 +94,11 @@ class Track(Generic[T]):
             return set()
         if entry is not None and entry.awaited is not None:
             if obj.identity.version == entry.awaited:
-                self._entries[obj.key] = _Entry(entry.obj)
+                self._entries[obj.key] = _Entry(entry.obj, moment=entry.moment)
                 return set()
             if obj.identity.uid != entry.obj.identity.uid or _spec(obj) == _spec(entry.obj):
                 return set()
-        return self._put(obj)
+        return self._put(obj, moment=0 if entry is None else entry.moment)
 
     def removed(self, obj: T) -> set[ParticipantId]:
         """Take in that a watch shows *obj* deleted."""
@@ -105,10 +109,16 @@ class Track(Generic[T]):
         entry = self._entries.get(obj.key)
         if obj.identity.version in self._passed or self._outdated(obj):
             return set()
-        if entry is not None and since != self.moment and _spec(entry.obj) == _spec(obj):
+        if entry is not None and entry.moment > since and _spec(entry.obj) == _spec(obj):
             return set()  # overtaken by a list or by another answer, and nothing says which of the two is newer
         self.moment += 1
-        return self._put(obj, awaited=obj.identity.version)
+        return self._put(obj, awaited=obj.identity.version, moment=self.moment)
+
+    def has_taken(self, obj: T) -> bool:
+        """Say whether this state of *obj*, or a later one, was taken in."""
+        entry, version = self._entries.get(obj.key), obj.identity.version
+        current = entry is not None and entry.obj.identity.version == version
+        return current or version in self._passed or self._outdated(obj)
 
     def missing(self, key: Key, uid: str) -> set[ParticipantId]:
         """Take in that the object *uid* is gone; another of its name stays."""
@@ -124,9 +134,9 @@ class Track(Generic[T]):
         known = None if entry is None else entry.obj.identity
         return known is not None and known.uid == identity.uid and identity.generation < known.generation
 
-    def _put(self, obj: T, *, awaited: str | None = None) -> set[ParticipantId]:
+    def _put(self, obj: T, *, moment: int, awaited: str | None = None) -> set[ParticipantId]:
         before = self._entries.get(obj.key)
-        self._entries[obj.key] = _Entry(obj, awaited)
+        self._entries[obj.key] = _Entry(obj, awaited, moment)
         touched = {obj.participant}
         if before is not None and before.obj.identity.uid != obj.identity.uid:
             self._dead.add(before.obj.identity.uid)

@@ -9,10 +9,10 @@ from gpadapters.daemon import Planner
 from gpadapters.http.client import Answer, Client, UnreachableError
 from gpadapters.http.codes import CODES
 from gpadapters.http.server import Listen, Waits, serve
+from gpcore.conditions import Condition
 from gpcore.control import Rules, State
 from gpcore.errors import ConfigError
 from gpcore.pools import ParticipantId, PoolKey, Role
-from gpcore.conditions import Condition
 from gpcore.requests import Claimed, ScaleRequest, Target
 from gpcore.testing.fakes import Fault, MemoryCluster
 from tests.adapters.http.world import World, deployment, document, until, world_of

@@ -14,8 +14,12 @@ from aiohttp.test_utils import TestServer
 
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
 from gpadapters.kubernetes.cluster import Cluster, Pace, connect
+from gpadapters.kubernetes.schema import FENCE
 
 Json = dict[str, Any]
+
+DOMAIN = "gp/main"
+"""The ledger that the fences of the tests are of."""
 
 QUICK = Pace(backoff_s=0.01, backoff_max_s=0.05)
 
@@ -27,9 +31,11 @@ def graph(
     generation: int = 1,
     replicas: object = 2,
     uid: str = "u",
+    fence: str = "old",
     **more: object,
 ) -> Json:
-    metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version, "generation": generation}
+    metadata: Json = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version, "generation": generation}
+    metadata["annotations"] = {FENCE: f"{DOMAIN}:{fence}"}
     pod = {"containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]}
     component = {"name": "w", "type": "prefill", "replicas": replicas, "podTemplate": {"spec": pod}, **more}
     return {"metadata": metadata, "spec": {"components": [component]}}
@@ -133,5 +139,5 @@ async def connected(script: Scripted, folder: Path, pace: Pace = QUICK) -> Async
     app.router.add_route("*", "/{path:.*}", script.answer)
     async with TestServer(app, host="127.0.0.1") as server:
         script.url = str(server.make_url("")).rstrip("/")
-        async with connect(["ns"], kubeconfig=script.kubeconfig(folder), pace=pace) as cluster:
+        async with connect(["ns"], domain=DOMAIN, kubeconfig=script.kubeconfig(folder), pace=pace) as cluster:
             yield cluster

@@ -12,26 +12,48 @@ import pytest
 
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
 from gpadapters.kubernetes.cluster import Cluster, Pace
-from gpadapters.kubernetes.executor import Write, written
+from gpadapters.kubernetes.executor import Write, marked, target_of, written
 from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
-from gpcore.events import Listed
+from gpadapters.kubernetes.schema import FENCE
+from gpcore.errors import InvalidError
+from gpcore.events import Listed, Mark
+from gpcore.fences import Fence
+from gpcore.ledger import ObjectKey
 from gpcore.plans import Change, Step
-from gpcore.pools import Authority, Deployment, ParticipantId, PoolKey, Role
-from gpcore.ports import Applied, Applying, Refused, Unknown
-from tests.adapters.kubernetes.scripted import QUICK, Said, Scripted, connected, graph, page, refused
+from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
+from gpcore.ports import Absent, Applied, Applying, Refused, Unknown
+from tests.adapters.kubernetes.scripted import DOMAIN, QUICK, Json, Said, Scripted, connected, graph, page, refused
 
 OWNER = ParticipantId("ns", "a")
 GRAPH = Authority("deployment/a", "u")
+POINTER = "/metadata/annotations/gpcore.dev~1fence"
+ALIVE: list[Json] = [
+    {"op": "test", "path": "/metadata/uid", "value": "u"},
+    {"op": "test", "path": "/metadata/deletionTimestamp", "value": None},
+]
+FENCED: Json = {"op": "test", "path": POINTER, "value": "gp/main:old"}
+LEFT: Json = {"op": "add", "path": POINTER, "value": "gp/main:new"}
 
 
 def change(role: Role, before: int, after: int, authority: Authority = GRAPH) -> Change:
     return Change(PoolKey(OWNER, role), before, after, 1, authority)
 
 
-def known(*components: tuple[str, str, int | None], field: str = "components") -> Graph:
+def step(*changes: Change, old: str = "old") -> Step:
+    return Step(changes, Fence(old, "new", "kill"))
+
+
+def mark(authority: Authority = GRAPH, *, old: str = "old") -> Mark:
+    return Mark(ObjectKey(OWNER, authority.name), authority, old, "new")
+
+
+def known(
+    *components: tuple[str, str, int | None], field: str = "components", annotations: Json | None = None
+) -> Graph:
     parts = [{"name": name, "type": kind, "replicas": count} for name, kind, count in components]
     spec = parts if field == "components" else {part["name"]: part for part in parts}
-    return read_graph(json.dumps(graph() | {"spec": {field: spec}}).encode())
+    metadata = graph()["metadata"] | ({} if annotations is None else {"annotations": annotations})
+    return read_graph(json.dumps({"metadata": metadata, "spec": {field: spec}}).encode())
 
 
 def adapter(component: str) -> Adapter:
@@ -40,46 +62,84 @@ def adapter(component: str) -> Adapter:
     return read_adapter(json.dumps({"metadata": metadata, "spec": {"replicas": 2, "dgdRef": reference}}).encode())
 
 
+def patch_of(one: Step | Mark, found: Graph | None, *adapters: Adapter) -> list[Json]:
+    """Give what is sent, which must be something."""
+    if isinstance(one, Mark):
+        write = marked(one, adapters[0] if adapters else found, domain=DOMAIN)
+    else:
+        write = written(one, found, adapters, domain=DOMAIN)
+    assert isinstance(write, Write)
+    return list(write.patch)
+
+
 class TestPatches:
     def test_the_deployment_is_written_with_all_its_components_at_once(self) -> None:
-        step = Step((change(Role.PREFILL, 2, 5), change(Role.DECODE, 1, 0)))
-        write = written(step, known(("p", "prefill", 2), ("f", "frontend", 1), ("d", "decode", None)), ())
-        assert isinstance(write, Write)
-        assert (write.plural, write.key) == ("dynamographdeployments", ("ns", "a"))
-        assert write.patch == (
-            {"op": "test", "path": "/metadata/uid", "value": "u"},
-            {"op": "test", "path": "/metadata/deletionTimestamp", "value": None},
+        one = step(change(Role.PREFILL, 2, 5), change(Role.DECODE, 1, 0))
+        assert patch_of(one, known(("p", "prefill", 2), ("f", "frontend", 1), ("d", "decode", None))) == [
+            *ALIVE,
+            FENCED,
             {"op": "test", "path": "/spec/components/0/name", "value": "p"},
             {"op": "test", "path": "/spec/components/0/replicas", "value": 2},
             {"op": "add", "path": "/spec/components/0/replicas", "value": 5},
             {"op": "test", "path": "/spec/components/2/name", "value": "d"},
             {"op": "test", "path": "/spec/components/2/replicas", "value": None},
             {"op": "add", "path": "/spec/components/2/replicas", "value": 0},
-        )
+            LEFT,
+        ]
+        target = target_of(one, DOMAIN)
+        assert (target.plural, target.key) == ("dynamographdeployments", ("ns", "a"))
 
     def test_services_are_found_by_their_escaped_names(self) -> None:
-        write = written(Step((change(Role.PREFILL, 2, 5),)), known(("p/~", "prefill", 2), field="services"), ())
-        assert isinstance(write, Write)
-        assert write.patch[2:] == (
+        assert patch_of(step(change(Role.PREFILL, 2, 5)), known(("p/~", "prefill", 2), field="services")) == [
+            *ALIVE,
+            FENCED,
             {"op": "test", "path": "/spec/services/p~1~0/replicas", "value": 2},
             {"op": "add", "path": "/spec/services/p~1~0/replicas", "value": 5},
-        )
+            LEFT,
+        ]
 
     def test_an_adapter_is_written_instead_of_the_deployment(self) -> None:
-        step = Step((change(Role.PREFILL, 2, 5, Authority("adapter/x", "ux")),))
-        write = written(step, known(("p", "prefill", 2)), (adapter("p"),))
-        assert isinstance(write, Write)
-        assert (write.plural, write.key) == ("dynamographdeploymentscalingadapters", ("ns", "x"))
-        assert write.patch == (
+        one = step(change(Role.PREFILL, 2, 5, Authority("adapter/x", "ux")), old="")
+        assert patch_of(one, known(("p", "prefill", 2)), adapter("p")) == [
             {"op": "test", "path": "/metadata/uid", "value": "ux"},
             {"op": "test", "path": "/metadata/deletionTimestamp", "value": None},
+            {"op": "test", "path": "/metadata/annotations", "value": None},
             {"op": "test", "path": "/spec/dgdRef/componentName", "value": "p"},
             {"op": "test", "path": "/spec/replicas", "value": 2},
             {"op": "replace", "path": "/spec/replicas", "value": 5},
-        )
+            {"op": "add", "path": "/metadata/annotations", "value": {FENCE: "gp/main:new"}},
+        ]
+        target = target_of(one, DOMAIN)
+        assert (target.plural, target.key) == ("dynamographdeploymentscalingadapters", ("ns", "x"))
+
+    @pytest.mark.parametrize(
+        ("annotations", "tested"), [({"other": "x"}, None), ({FENCE: ""}, ""), ({FENCE: "gp/main:other"}, None)]
+    )
+    def test_the_first_fence_comes_where_there_is_none(self, annotations: Json, tested: str | None) -> None:
+        assert patch_of(mark(old=""), known(annotations=annotations)) == [
+            *ALIVE,
+            {"op": "test", "path": POINTER, "value": tested},
+            LEFT,
+        ]
+
+    def test_a_mark_changes_the_fence_alone_and_tells_an_object_by_its_uid_where_that_is_known(self) -> None:
+        assert patch_of(mark(), known()) == [*ALIVE, FENCED, LEFT]
+        assert patch_of(mark(Authority("deployment/a")), known()) == [ALIVE[1], FENCED, LEFT]
+        assert target_of(mark(Authority("adapter/x")), DOMAIN).key == ("ns", "x")
+        assert marked(mark(), None, domain=DOMAIN) == "deployment/a of ns/a is not known"
+
+    def test_a_step_without_a_fence_is_never_written(self) -> None:
+        with pytest.raises(ValueError, match="a step without a fence is never written: deployment/a of ns/a"):
+            written(Step((change(Role.PREFILL, 2, 5),)), known(("p", "prefill", 2)), (), domain=DOMAIN)
+
+    @pytest.mark.parametrize("name", ["", "a", "pod/a", "deployment/", "deployment/../../nodes/a", "adapter/A b"])
+    def test_what_no_object_is_called_becomes_no_part_of_a_path(self, name: str) -> None:
+        with pytest.raises(InvalidError):
+            target_of(mark(Authority(name)), DOMAIN)
 
     def test_a_component_that_got_an_adapter_meanwhile_is_not_written_in_the_deployment(self) -> None:
-        write = written(Step((change(Role.PREFILL, 2, 5),)), known(("p", "prefill", 2)), (adapter("p"),))
+        found = known(("p", "prefill", 2))
+        write = written(step(change(Role.PREFILL, 2, 5)), found, (adapter("p"),), domain=DOMAIN)
         assert write == "component p of ns/a has a scaling adapter now"
 
     @pytest.mark.parametrize(
@@ -93,7 +153,7 @@ class TestPatches:
         ],
     )
     def test_what_is_no_longer_there_is_not_written(self, authority: Authority, found: Graph | None, why: str) -> None:
-        write = written(Step((change(Role.PREFILL, 2, 5, authority),)), found, ())
+        write = written(step(change(Role.PREFILL, 2, 5, authority)), found, (), domain=DOMAIN)
         assert isinstance(write, str)
         assert write.startswith(why)
 
@@ -125,16 +185,28 @@ async def serving(
                 await task
 
 
+async def carried_out(one: Step | Mark, script: Scripted, folder: Path, pace: Pace = QUICK) -> tuple[Applying, Pool]:
+    """Carry out *one* and give the outcome, and the pool that was shown by then."""
+    async with serving(script, folder, pace) as (cluster, view):
+        executor = cluster.executor
+        outcome = await (executor.mark(one) if isinstance(one, Mark) else executor.apply(one))
+        (pool,) = view[OWNER].pools
+        return outcome, pool
+
+
 async def applied(script: Scripted, folder: Path, pace: Pace = QUICK) -> tuple[Applying, int]:
     """Apply prefill 2 to 5 and give the outcome, and the replicas that were shown by then."""
-    async with serving(script, folder, pace) as (cluster, view):
-        outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
-        (pool,) = view[OWNER].pools
-        return outcome, pool.replicas
+    outcome, pool = await carried_out(step(change(Role.PREFILL, 2, 5)), script, folder, pace)
+    return outcome, pool.replicas
 
 
-def answer(replicas: int, *, generation: int = 2) -> Said:
-    return Said(json.dumps(graph(version="30", generation=generation, replicas=replicas)).encode())
+def answer(replicas: int, *, generation: int = 2, fence: str = "new", **more: object) -> Said:
+    obj = graph(version="30", generation=generation, replicas=replicas, fence=fence)
+    obj["metadata"] |= more
+    return Said(json.dumps(obj).encode())
+
+
+STANDS = answer(2, generation=1, fence="old")
 
 
 async def test_an_accepted_write_is_shown_before_the_answer_and_costs_one_request(tmp_path: Path) -> None:
@@ -146,24 +218,112 @@ async def test_an_accepted_write_is_shown_before_the_answer_and_costs_one_reques
     assert not [one for one in script.asked if one.method == "GET" and one.path.endswith("/a")]
 
 
+async def test_a_mark_is_shown_before_the_answer_and_costs_one_request(tmp_path: Path) -> None:
+    script = Scripted(writes=_one(answer(2, generation=1)))
+    outcome, pool = await carried_out(mark(), script, tmp_path)
+    assert (outcome, pool.fence, pool.replicas) == (Applied(), "new", 2)
+    assert script.patches == [[*ALIVE, FENCED, LEFT]]
+
+
+async def test_a_write_that_leaves_another_fence_than_ours_has_not_landed_for_all_we_know(tmp_path: Path) -> None:
+    script = Scripted(writes=_one(answer(5, fence="old")))
+    unsure = Unknown("deployment/a of ns/a was written, but does not show the fence of the write")
+    assert await applied(script, tmp_path) == (unsure, 5)
+
+
 @pytest.mark.parametrize("status", [404, 409, 422])
 @pytest.mark.parametrize(
     ("found", "outcome", "shown"),
     [
-        (answer(7), Refused("ns/a/prefill was changed to 7 replicas meanwhile, from 2"), 7),
+        (answer(7, fence="old"), Refused("ns/a/prefill was changed to 7 replicas meanwhile, from 2"), 7),
+        (answer(5, fence="old"), Refused("ns/a/prefill was changed to 5 replicas meanwhile, from 2"), 5),
         (answer(5), Applied(), 5),
-        (answer(2, generation=1), Refused("{status} Because: denied"), 2),
+        (answer(7), Applied(), 7),
+        (
+            answer(5, fence="x"),
+            Refused("deployment/a of ns/a had another write meanwhile: {status} Because: denied"),
+            5,
+        ),
+        (
+            answer(2, uid="v"),
+            Refused("deployment/a of ns/a is not the object that it was: {status} Because: denied"),
+            2,
+        ),
+        (
+            answer(2, fence="old", deletionTimestamp="2026-01-01T00:00:00Z"),
+            Refused("deployment/a of ns/a is being deleted: {status} Because: denied"),
+            2,
+        ),
+        (
+            answer(5, annotations={FENCE: "other/one:new"}),
+            Refused("deployment/a of ns/a belongs to another ledger, other/one: {status} Because: denied"),
+            5,
+        ),
+        (STANDS, Refused("{status} Because: denied"), 2),
         (refused(503), Unknown("{status} Because: denied; and then: 503 Because: no"), 2),
         (refused(404), Unknown("{status} Because: denied; and then: 404 Because: no"), 2),
         (Said(b"{}"), Unknown("the answer is not AnyObject: Object missing required field `metadata`"), 2),
+        (Said(json.dumps(graph("b")).encode()), Unknown("the answer is not deployment/a of ns/a"), 2),
     ],
 )
-async def test_a_write_that_was_not_accepted_is_judged_by_the_object(
+async def test_a_write_that_was_not_accepted_is_judged_by_the_fence_on_the_object(
     status: int, found: Said, outcome: Applying, shown: int, tmp_path: Path
 ) -> None:
     script = Scripted(writes=_one(refused(status, "denied")), reads=_one(found))
     expected = outcome if isinstance(outcome, Applied) else type(outcome)(outcome.detail.format(status=status))
     assert await applied(script, tmp_path) == (expected, shown)
+    assert len(script.patches) == 1
+
+
+async def test_an_object_that_is_asked_for_by_name_and_not_found_is_absent(tmp_path: Path) -> None:
+    gone = refused(404, details={"name": "a", "kind": "dynamographdeployments"})
+    script = Scripted(writes=_one(gone), reads=_one(gone))
+    async with serving(script, tmp_path) as (cluster, _):
+        assert await cluster.executor.mark(mark()) == Absent("deployment/a of ns/a does not exist")
+        script.reads.append(gone)
+        absent = await cluster.executor.apply(step(change(Role.PREFILL, 2, 5)))
+        assert absent == Absent("deployment/a of ns/a does not exist")
+    assert len(script.patches) == 1
+
+
+async def test_what_is_not_known_is_read_before_it_is_marked(tmp_path: Path) -> None:
+    script = Scripted(reads=_one(Said(json.dumps(graph("b", uid="ub", version="2")).encode())))
+    script.writes.append(Said(json.dumps(graph("b", uid="ub", version="3", fence="new")).encode()))
+    async with serving(script, tmp_path) as (cluster, view):
+        other = ParticipantId("ns", "b")
+        one = Mark(ObjectKey(other, "deployment/b"), Authority("deployment/b"), "old", "new")
+        assert await cluster.executor.mark(one) == Applied()
+        assert view[other].pools[0].fence == "new"
+    assert script.patches == [[ALIVE[1], FENCED, LEFT]]
+
+
+async def test_a_patch_that_rests_on_old_news_is_made_anew_and_none_is_sent_twice(tmp_path: Path) -> None:
+    """The object has got its first annotation since it was seen: the whole map must not be written over."""
+    bare = graph()
+    del bare["metadata"]["annotations"]
+    read = graph(version="3")
+    read["metadata"]["annotations"] = {"other": "x"}
+    script = Scripted(lists=deque([page(bare)]), writes=deque([refused(422), answer(2, generation=1)]))
+    script.reads.append(Said(json.dumps(read).encode()))
+    outcome, pool = await carried_out(mark(old=""), script, tmp_path)
+    assert (outcome, pool.fence) == (Applied(), "new")
+    assert [patch[2] for patch in script.patches] == [
+        {"op": "test", "path": "/metadata/annotations", "value": None},
+        {"op": "test", "path": POINTER, "value": None},
+    ]
+
+
+async def test_an_object_that_changes_again_and_again_is_not_written_for_ever(tmp_path: Path) -> None:
+    script = Scripted()
+    for version, name in enumerate("abc"):
+        moved = graph(version=str(20 + version), generation=2 + version, name="a")
+        moved["spec"]["components"].insert(0, {"name": name, "type": "frontend"})
+        moved["spec"]["components"][:0] = [{"name": f"{name}{n}"} for n in range(version)]
+        script.reads.append(Said(json.dumps(moved).encode()))
+        script.writes.append(refused(422))
+    outcome, _ = await applied(script, tmp_path)
+    assert outcome == Refused("422 Because: no")
+    assert len(script.patches) == 3
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 413, 415])
@@ -215,9 +375,10 @@ async def test_where_nobody_serves_adapters_the_deployment_is_written(tmp_path: 
 
 async def test_a_component_that_wants_an_adapter_is_not_written_from_the_moment_they_are_served(tmp_path: Path) -> None:
     script = _adapted()
+    script.reads.append(Said(json.dumps(graph(scalingAdapter={})).encode()))
     async with serving(script, tmp_path, attrs.evolve(QUICK, absent_s=60.0)) as (cluster, _):
         script.kinds.append(ADAPTERS)
-        outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
+        outcome = await cluster.executor.apply(step(change(Role.PREFILL, 2, 5)))
     assert outcome == Refused("component w of ns/a waits for its scaling adapter")
     assert not script.patches
 
@@ -226,7 +387,7 @@ async def test_a_component_that_wants_an_adapter_is_not_written_where_nobody_kno
     script = _adapted()
     async with serving(script, tmp_path, attrs.evolve(QUICK, absent_s=60.0)) as (cluster, _):
         script.discovery.append(refused(503))
-        outcome = await cluster.executor.apply(Step((change(Role.PREFILL, 2, 5),)))
+        outcome = await cluster.executor.apply(step(change(Role.PREFILL, 2, 5)))
     assert outcome == Refused("whether there are scaling adapters is not known: 503 Because: no")
     assert not script.patches
 

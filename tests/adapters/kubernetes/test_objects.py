@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from gpadapters.kubernetes.fleet import Joined, Reach, joined
 from gpadapters.kubernetes.gpus import Shape
-from gpadapters.kubernetes.objects import read_adapter, read_graph
+from gpadapters.kubernetes.objects import claim_of, read_adapter, read_graph
+from gpadapters.kubernetes.schema import FENCE
 from gpcore.pools import Authority, Deployment, Role
+from tests.adapters.kubernetes.scripted import DOMAIN
 from tests.cluster.topologies import NAMES, topology
 
 Json = dict[str, Any]
@@ -43,9 +45,8 @@ def raw(obj: object) -> bytes:
 
 
 def join(obj: Json, *adapters: Json, shapes: dict[str, Shape] | None = None, served: bool = True) -> Joined:
-    return joined(
-        read_graph(raw(obj)), [read_adapter(raw(one)) for one in adapters], shapes or {}, reach=Reach(served=served)
-    )
+    graph, known = read_graph(raw(obj)), [read_adapter(raw(one)) for one in adapters]
+    return joined(graph, known, shapes or {}, reach=Reach(served=served), domain=DOMAIN)
 
 
 def read(obj: Json, *adapters: Json) -> Deployment:
@@ -321,6 +322,56 @@ class TestAdapters:
         deployment = read(dgd(worker()), dgdsa(replicas=-2))
         assert not deployment.shape_known
         assert deployment.problems == ("adapter a-w: its replicas are -2",)
+
+
+def fenced(obj: Json, value: str | None) -> Json:
+    """Give *obj* with *value* where its fence stands, beside an annotation of somebody else's."""
+    annotations = {"other": "x"} | ({} if value is None else {FENCE: value})
+    return obj | {"metadata": obj["metadata"] | {"annotations": annotations}}
+
+
+class TestFences:
+    def test_all_pools_of_a_deployment_show_its_fence_and_one_with_an_adapter_shows_that_ones(self) -> None:
+        obj = fenced(dgd(worker(), worker("decode", name="d")), "gp/main:f-1")
+        assert [pool.fence for pool in read(obj).pools] == ["f-1", "f-1"]
+        assert [pool.fence for pool in read(obj, fenced(dgdsa(), "gp/main:f-2")).pools] == ["f-2", "f-1"]
+        assert [pool.fence for pool in read(obj, dgdsa()).pools] == ["", "f-1"]
+
+    @pytest.mark.parametrize("value", [None, ""])
+    def test_before_the_first_fence_there_is_none(self, value: str | None) -> None:
+        (pool,) = read(fenced(dgd(worker()), value)).pools
+        assert pool.fence == ""
+        assert read(dgd(worker())).pools[0].fence == ""
+
+    def test_what_another_ledger_claims_is_a_problem_in_words(self) -> None:
+        deployment = read(fenced(dgd(worker(), worker("decode", name="d")), "gp/other:f"))
+        assert [pool.fence for pool in deployment.pools] == [None, None]
+        assert deployment.problems == ("deployment/a belongs to another ledger, gp/other; it is not scaled",)
+        assert deployment.totals.charged == 12
+
+    @pytest.mark.parametrize(
+        "value",
+        ["f", "gp/main", "gp/main:", "gp/main:a:b", "gp/main:a b", "gp/main:\n", ":f", "x" * 2**20, "gp/main:\x00é"],
+    )
+    def test_a_fence_that_is_not_understood_is_nobodys_and_a_problem_in_one_short_line(self, value: str) -> None:
+        deployment = read(fenced(dgd(worker()), value))
+        assert [pool.fence for pool in deployment.pools] == [None]
+        (problem,) = deployment.problems
+        assert problem.startswith("deployment/a has a fence that is not understood: '")
+        assert len(problem) < 200
+        assert problem.isprintable()
+
+    def test_a_claim_on_what_nobody_writes_matters_to_nobody(self) -> None:
+        deployment = read(fenced(dgd(worker()), "gp/other:f"), dgdsa())
+        assert ([pool.fence for pool in deployment.pools], deployment.problems) == ([""], ())
+
+    @given(st.text(max_size=200))
+    def test_whatever_stands_there_is_a_fence_of_ours_or_a_problem(self, value: str) -> None:
+        deployment = read(fenced(dgd(worker()), value))
+        (pool,) = deployment.pools
+        assert (pool.fence is None) == bool(deployment.problems)
+        if pool.fence:
+            assert value == claim_of(DOMAIN, pool.fence)
 
 
 class TestWhatIsNotUnderstood:

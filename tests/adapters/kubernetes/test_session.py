@@ -9,12 +9,12 @@ import pytest
 from gpadapters.kubernetes.cluster import connect
 from gpadapters.kubernetes.session import LostError, Session, load_configuration
 from gpcore.errors import ConfigError
-from tests.adapters.kubernetes.scripted import Scripted
+from tests.adapters.kubernetes.scripted import DOMAIN, Scripted
 
 
 async def problems_of(path: Path) -> str:
     with pytest.raises(ConfigError) as refused:
-        async with connect(["ns"], kubeconfig=path):
+        async with connect(["ns"], domain=DOMAIN, kubeconfig=path):
             pass
     return str(refused.value)
 

@@ -124,6 +124,24 @@ def test_an_answer_that_a_list_has_overtaken_is_ignored() -> None:
     assert not track.answered(graph(1), since=asked)
 
 
+def test_of_two_answers_that_overtake_each_other_just_one_is_taken_in_and_the_other_is_known_to_be_unknown() -> None:
+    track: Track[Graph] = Track()
+    track.listed("ns", [graph(0)])
+    asked = track.moment
+    assert track.answered(graph(1), since=asked)
+    assert not track.answered(graph(2), since=asked)
+    assert [track.has_taken(graph(number)) for number in range(3)] == [True, True, False]
+    assert track.answered(graph(2), since=track.moment)
+
+
+def test_an_answer_about_another_object_overtakes_nothing() -> None:
+    track: Track[Graph] = Track()
+    track.listed("ns", [graph(0), graph(1, name="b", uid="u2")])
+    asked = track.moment
+    assert track.answered(graph(2, name="b", uid="u2"), since=asked)
+    assert track.answered(graph(3), since=asked)
+
+
 def test_what_was_deleted_does_not_come_back_but_its_successor_comes() -> None:
     track: Track[Graph] = Track()
     track.listed("ns", [graph(0)])
