@@ -15,11 +15,23 @@ import httpx
 import pytest
 
 from tests.adapters.cli.running import Daemon, gpctl, started
-from tests.cluster import ApiError, ApiServer, Client, FakeOperator, Json, components_of, disaggregated, path_of
+from tests.cluster import (
+    ApiError,
+    ApiServer,
+    Client,
+    FakeOperator,
+    Json,
+    components_of,
+    disaggregated,
+    existing_is_fine,
+    path_of,
+)
 from tests.cluster.client import collection_of
 from tests.cluster.waiting import eventually
 
 GRAPHS = "nvidia.com/v1beta1"
+LEDGERS = "gpcore.dev/v1alpha1"
+LEASES = "coordination.k8s.io/v1"
 NAME = "global-planner"
 
 
@@ -48,11 +60,20 @@ def installed(cluster: ApiServer, namespace: str, tmp_path: Path) -> Iterator[In
     flags = ["--namespace", namespace, "--managed-namespaces", *managed, "--max-total-gpus", "8"]
     objects = json.loads(gpctl("manifests", "planner", "-o", "json", *flags).stdout)["items"]
     for one in objects:
-        cluster.client.request("POST", collection_of(one), one)
+        with existing_is_fine():  # the definition of ledgers is the whole server's
+            cluster.client.request("POST", collection_of(one), one)
+    eventually(lambda: served(cluster.client, namespace))
     access = cluster.service_account(namespace, NAME)
     kubeconfig = access.write_kubeconfig(tmp_path / "kubeconfig", namespace=namespace)
     with Client(access) as account:
         yield Installed(namespace, objects, kubeconfig, account)
+
+
+def served(client: Client, namespace: str) -> bool:
+    try:
+        return client.items(path_of(LEDGERS, "gpuledgers", namespace=namespace)) == []
+    except ApiError:
+        return False
 
 
 @pytest.fixture
@@ -77,6 +98,16 @@ def test_a_request_changes_a_deployment_under_the_rights_that_were_printed(
     assert (scaled.returncode, json.loads(scaled.stdout)["status"]) == (0, "success"), scaled
     assert replicas(client, here, "a") == {"prefill": 3, "decode": 2}
     assert httpx.get(f"{planner.url}/readyz", trust_env=False).json() == {"status": "ready", "conditions": []}
+
+
+def test_what_is_promised_is_on_record_and_who_leads_too(planner: Daemon, installed: Installed, client: Client) -> None:
+    here = installed.namespace
+    assert gpctl("scale", f"{here}/a", "prefill=3", server=planner.url).returncode == 0
+    eventually(lambda: client.get(path_of(LEDGERS, "gpuledgers", namespace=here, name="default"))["spec"]["gpus"] == 7)
+    ledger = client.get(path_of(LEDGERS, "gpuledgers", namespace=here, name="default"))["spec"]
+    assert (ledger["state"], ledger["ceiling"], len(ledger["entries"])) == ("Active", 8, 3)
+    lease = client.get(path_of(LEASES, "leases", namespace=here, name="gp-default"))
+    assert lease["metadata"]["annotations"]["gpcore.dev/leader-address"] == planner.url
 
 
 def test_a_request_changes_a_scaling_adapter_where_there_is_one(
@@ -118,6 +149,15 @@ FORBIDDEN: dict[str, Callable[[Client, str], object]] = {
     "see pods": lambda account, here: account.get(path_of("v1", "pods", namespace=here)),
     "look elsewhere": lambda account, _: account.get(path_of(GRAPHS, "dynamographdeployments", namespace="default")),
     "look everywhere": lambda account, _: account.get(path_of(GRAPHS, "dynamographdeployments")),
+    "delete the ledger": lambda account, here: account.delete(
+        path_of(LEDGERS, "gpuledgers", namespace=here, name="default")
+    ),
+    "change another ledger": lambda account, here: account.merge(
+        path_of(LEDGERS, "gpuledgers", namespace=here, name="other"), {"spec": {}}
+    ),
+    "read another lease": lambda account, here: account.get(
+        path_of(LEASES, "leases", namespace=here, name="somebody-elses")
+    ),
     "change its own rights": lambda account, here: account.merge(
         path_of("rbac.authorization.k8s.io/v1", "roles", namespace=here, name=NAME), {"rules": []}
     ),

@@ -14,7 +14,7 @@ from gpadapters.cli.faults import FAILED, OK, USAGE, CommandError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-_PROGRAMS = {name: f"gpadapters.cli.{name}" for name in ("decide", "manifests", "planner", "route", "router")}
+_PROGRAMS = {name: f"gpadapters.cli.{name}" for name in ("crd", "decide", "manifests", "planner", "route", "router")}
 """The commands with a parser of their own: lists of names after a flag, and the peer's flags, are not Typer's."""
 
 _EXTRAS = {

@@ -166,6 +166,12 @@ def manifests(context: typer.Context) -> None:
     raise typer.Exit(import_module("gpadapters.cli.manifests").main(context.args))
 
 
+@app.command(context_settings=_PASSED_ON)
+def crd(context: typer.Context) -> None:
+    """Print the definition of the planner's ledger, for a Kubernetes cluster."""
+    raise typer.Exit(import_module("gpadapters.cli.crd").main(context.args))
+
+
 def _request(participant: str, asked: Sequence[str], caller: str | None) -> dict[str, Any]:
     """Return the request in the form that the planner reads, who judges what is in it."""
     namespace, slash, name = participant.partition("/")

@@ -14,13 +14,17 @@ from typing import Any
 
 from gpadapters.cli.options import OPTIONS, Settings, add_flags, settled
 from gpadapters.cli.readers import kubernetes_namespace, shown, switch
+from gpadapters.kubernetes.crd import definition
 from gpadapters.kubernetes.manifests import Values, planner
 from gpcore.errors import ConfigError, InvalidError
 
 _ACCOUNT_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
+_MOST_REPLICAS = 10  # all but one of them wait, and look at the lease every two seconds
+
 _NOT_IN_A_POD = {
+    "advertise": "the pod tells the address that it is given",
     "config": "there is no such file in the pod; give its settings as flags",
     "context": "the pod has its own account",
     "fleet": "the pod works on its cluster",
@@ -34,8 +38,8 @@ _NOT_IN_A_POD = {
 def main(arguments: list[str]) -> int:
     """Run `gpctl manifests`."""
     given = parser().parse_args(arguments)
-    objects = planner(_values(given))
-    sys.stdout.write(_as_json(objects) if given.output == "json" else _as_yaml(objects))
+    objects = [definition(), *planner(_values(given))]
+    sys.stdout.write(as_json(objects) if given.output == "json" else as_yaml(objects))
     return 0
 
 
@@ -45,8 +49,9 @@ def parser() -> argparse.ArgumentParser:
         prog="gpctl manifests planner",
         usage="gpctl manifests planner [--namespace NAME] [--image IMAGE | --service-account NAME] [-o yaml|json] "
         "[the planner's flags]",
-        description="Print what runs the planner in a cluster: ServiceAccount, Role and RoleBinding (one pair for "
-        "each Kubernetes namespace that it watches), Deployment, Service, NetworkPolicy.",
+        description="Print what runs the planner in a cluster: the definition of its ledger, ServiceAccount, Role and "
+        "RoleBinding (one pair for each Kubernetes namespace that it watches, and one for its ledger), Deployment, "
+        "Service, NetworkPolicy.",
         epilog="Apply with: gpctl manifests planner ... | kubectl apply -f -",
         allow_abbrev=False,
     )
@@ -60,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         default=f"gpcore:{version('gpcore')}",
         metavar="IMAGE",
         help="image with gpctl (default: gpcore, tagged with this version)",
+    )
+    made.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="how many planners run; one of them decides, and another takes over when it fails (default: 1)",
     )
     made.add_argument("--port", type=int, default=8080, metavar="PORT", help="port of the HTTP API (default: 8080)")
     made.add_argument(
@@ -102,6 +114,9 @@ def _values(given: argparse.Namespace) -> Values:
         image=given.image,
         version=version("gpcore"),
         port=given.port,
+        replicas=given.replicas,
+        domain=settings.domain,
+        shared=settings.ledger.kind in {"auto", "kubernetes"},
         watched=settings.namespaces or (given.namespace,),
         allowed=tuple(given.allow_namespaces),
         arguments=tuple(_arguments(given)),
@@ -116,6 +131,7 @@ def _problems(given: argparse.Namespace) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} is not for manifests: {why}"
     if given.environment == ["memory"]:
         yield "--environment memory is not for manifests: the pod works on its cluster"
+    yield from _problems_of_several(given)
     if not 0 < given.port < 1 << 16:
         yield f"--port must be 1 to 65535: {given.port}"
     for flag, name in [
@@ -132,6 +148,17 @@ def _problems(given: argparse.Namespace) -> Iterator[str]:
         yield f"--name must be at most 63 of a-z, 0-9 and '-', beginning with a letter: {shown(given.name)}"
 
 
+def _problems_of_several(given: argparse.Namespace) -> Iterator[str]:
+    """Yield why so many planners cannot share what they promise."""
+    ledger = "".join(given.ledger or ())
+    if ledger.startswith("sqlite"):
+        yield "--ledger sqlite is not for manifests: the pod has no disk of its own"
+    if not 1 <= given.replicas <= _MOST_REPLICAS:
+        yield f"--replicas must be 1 to {_MOST_REPLICAS}: {given.replicas}"
+    elif given.replicas > 1 and ledger == "memory":
+        yield f"--replicas must be 1 with --ledger memory, which planners do not share: {given.replicas}"
+
+
 def _arguments(given: argparse.Namespace) -> Iterator[str]:
     """Yield the planner's flags as they were given."""
     for option in OPTIONS:
@@ -143,11 +170,13 @@ def _arguments(given: argparse.Namespace) -> Iterator[str]:
                 yield value
 
 
-def _as_json(objects: list[dict[str, Any]]) -> str:
+def as_json(objects: list[dict[str, Any]]) -> str:
+    """Return *objects* as one list in JSON."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2) + "\n"
 
 
-def _as_yaml(objects: list[dict[str, Any]]) -> str:
+def as_yaml(objects: list[dict[str, Any]]) -> str:
+    """Return *objects* as YAML, a document each."""
     import yaml  # noqa: PLC0415 (JSON needs nothing but Python)
 
     text: str = yaml.safe_dump_all(objects, explicit_start=True, sort_keys=False, width=120)

@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from gpadapters.cli import app, decide, manifests, options, route, router
+from gpadapters.cli import app, crd, decide, manifests, options, route, router
 
 _HEAD = """\
 # gpctl
@@ -32,6 +32,7 @@ def as_markdown() -> str:
     commands: dict[str, Any] = get_command(app.app).commands  # type: ignore[attr-defined]
     parsers = {
         "planner": options.parser(),
+        "crd": crd.parser(),
         "decide": decide.parser(),
         "manifests": manifests.parser(),
         "route": route.parser(),

@@ -14,6 +14,12 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "GPULedger"
 PLURAL = "gpuledgers"
 
+
+def lease_name(ledger: str) -> str:
+    """Return the name of the lease that goes with the ledger of this name."""
+    return f"gp-{ledger}"
+
+
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "format": "int64", "minimum": 0}
 _OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -68,21 +74,21 @@ def _schema() -> Json:
             "ceiling": _COUNT | {"description": "The most GPUs that all pools may have together."},
             "floor": _COUNT | {"description": "The fewest GPUs that all pools are to have together."},
             "gpus": _COUNT | {"description": "The most GPUs that the pools may have now, with what is set aside."},
-            "entries": _list(_TEXT, "One line for each object that holds replicas."),
-            "operations": _list(_OPEN, "The changes under way."),
-            "wishes": _list(_TEXT, "What was asked for and could not be given."),
-            "repeats": _list(_OPEN, "Requests that are known by their ids."),
-            "sequences": _list(_TEXT, "The last number that each caller has counted to."),
-            "freezes": _list(_OPEN, "What is held as it is, and until when."),
-            "moves": _list(_TEXT, "The changes of late."),
-            "ended": _list(_OPEN, "The last changes that have ended."),
+            "entries": _list(dict(_TEXT), "One line for each object that holds replicas."),
+            "operations": _list(dict(_OPEN), "The changes under way."),
+            "wishes": _list(dict(_TEXT), "What was asked for and could not be given."),
+            "repeats": _list(dict(_OPEN), "Requests that are known by their ids."),
+            "sequences": _list(dict(_TEXT), "The last number that each caller has counted to."),
+            "freezes": _list(dict(_OPEN), "What is held as it is, and until when."),
+            "moves": _list(dict(_TEXT), "The changes of late."),
+            "ended": _list(dict(_OPEN), "The last changes that have ended."),
         },
     }
     return {
         "type": "object",
         "description": _DESCRIPTION,
         "required": ["spec"],
-        "properties": {"apiVersion": _TEXT, "kind": _TEXT, "metadata": {"type": "object"}, "spec": spec},
+        "properties": {"apiVersion": dict(_TEXT), "kind": dict(_TEXT), "metadata": {"type": "object"}, "spec": spec},
     }
 
 

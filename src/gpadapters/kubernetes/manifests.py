@@ -7,9 +7,13 @@ planner may do what it does, and nothing else: no wildcard, no secret, no cluste
 from dataclasses import dataclass
 from typing import Any
 
+from gpadapters.kubernetes.crd import GROUP, PLURAL, lease_name
+
 Json = dict[str, Any]
 
 _DYNAMO = "nvidia.com"
+_LEASES = "coordination.k8s.io"
+_RBAC = "rbac.authorization.k8s.io/v1"
 _NO_AUTHENTICATION = (
     "The planner believes what callers say about who they are (--insecure-no-auth), because it does not authenticate "
     "them yet. The NetworkPolicy of the same name decides who can connect; a cluster whose network does not enforce "
@@ -22,8 +26,9 @@ class Values:
     """Say what to run and for whom.
 
     *watched* are the Kubernetes namespaces whose deployments the planner scales, *allowed* those whose every pod may
-    connect, *arguments* the planner's flags but those that the manifests themselves decide. An *account* is one that
-    exists, of a planner that somebody else runs; then it gets its rights, and that is all.
+    connect, *arguments* the planner's flags but those that the manifests themselves decide. *domain* is the name of the
+    ledger; where it is not *shared*, it is kept in the planner's memory, and there is one planner at a time. An
+    *account* is one that exists, of a planner that somebody else runs; then it gets its rights, and that is all.
     """
 
     name: str
@@ -31,6 +36,9 @@ class Values:
     image: str
     version: str
     port: int
+    replicas: int = 1
+    domain: str = "default"
+    shared: bool = True
     watched: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -54,6 +62,7 @@ def _rights(values: Values) -> list[Json]:
     return [
         *(_role(values, watched) for watched in values.watched),
         *(_role_binding(values, watched) for watched in values.watched),
+        *([_ledger_role(values), _ledger_role_binding(values)] if values.shared else []),
     ]
 
 
@@ -62,20 +71,50 @@ def _service_account(values: Values) -> Json:
 
 
 def _role(values: Values, watched: str) -> Json:
-    """Return the rights in one namespace: follow deployments and adapters, and change their replicas.
+    """Return the rights in one namespace: follow deployments and adapters, change their replicas, and tell of it.
 
-    `patch` on a deployment allows more than replicas; Kubernetes has no smaller right for it.
+    `patch` on a deployment allows more than replicas; Kubernetes has no smaller right for it. The same right lets the
+    planner put its fence on the object, an annotation that tells its writes apart.
     """
     resources = ["dynamographdeployments", "dynamographdeploymentscalingadapters"]
-    rule = {"apiGroups": [_DYNAMO], "resources": resources, "verbs": ["get", "list", "watch", "patch"]}
-    return _object(values, "rbac.authorization.k8s.io/v1", "Role", watched) | {"rules": [rule]}
+    rules = [
+        {"apiGroups": [_DYNAMO], "resources": resources, "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+    ]
+    return _object(values, _RBAC, "Role", watched) | {"rules": rules}
 
 
 def _role_binding(values: Values, watched: str) -> Json:
-    return _object(values, "rbac.authorization.k8s.io/v1", "RoleBinding", watched) | {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": values.name},
+    return _object(values, _RBAC, "RoleBinding", watched) | _binding(values, values.name)
+
+
+def _ledger_role(values: Values) -> Json:
+    """Return the rights where the planner runs: to make the one ledger and the one lease, read and change them.
+
+    Not to delete them; nor can `create` be bound to a name.
+    """
+    rules = []
+    for group, resource, name in ((GROUP, PLURAL, values.domain), (_LEASES, "leases", lease_name(values.domain))):
+        rules.append({"apiGroups": [group], "resources": [resource], "verbs": ["create"]})
+        own = {"apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": ["get", "patch"]}
+        rules.append(own)
+    return _named(_object(values, _RBAC, "Role"), f"{values.name}-ledger") | {"rules": rules}
+
+
+def _ledger_role_binding(values: Values) -> Json:
+    name = f"{values.name}-ledger"
+    return _named(_object(values, _RBAC, "RoleBinding"), name) | _binding(values, name)
+
+
+def _binding(values: Values, role: str) -> Json:
+    return {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
         "subjects": [{"kind": "ServiceAccount", "name": values.account or values.name, "namespace": values.namespace}],
     }
+
+
+def _named(made: Json, name: str) -> Json:
+    return made | {"metadata": made["metadata"] | {"name": name}}
 
 
 def _network_policy(values: Values) -> Json:
@@ -111,13 +150,18 @@ def _service(values: Values) -> Json:
 
 
 def _deployment(values: Values) -> Json:
-    """Return the Deployment: one planner at a time, since two would each promise the same GPUs."""
+    """Return the Deployment.
+
+    A new planner is ready before an old one goes, and takes over at once; but where they would not share a ledger, one
+    goes before another comes, since two would each promise the same GPUs.
+    """
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     made = _object(values, "apps/v1", "Deployment")
     made["metadata"]["annotations"] = {"kubernetes.io/description": _NO_AUTHENTICATION}
     return made | {
         "spec": {
-            "replicas": 1,
-            "strategy": {"type": "Recreate"},
+            "replicas": values.replicas,
+            "strategy": rolling if values.shared else {"type": "Recreate"},
             "selector": {"matchLabels": _selector(values)},
             "template": {"metadata": {"labels": _labels(values)}, "spec": _pod(values)},
         }
@@ -150,7 +194,7 @@ def _container(values: Values) -> Json:
             *(() if "--log-format" in values.arguments else ("--log-format", "json")),
             *values.arguments,
         ],
-        "env": [{"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}],
+        "env": [_from_pod("POD_NAMESPACE", "metadata.namespace"), _from_pod("POD_IP", "status.podIP")],
         "ports": [{"name": "http", "protocol": "TCP", "containerPort": values.port}],
         "readinessProbe": _probe("/readyz", period_s=5, failures=3),
         "livenessProbe": _probe("/healthz", period_s=10, failures=3),
@@ -161,6 +205,10 @@ def _container(values: Values) -> Json:
             "capabilities": {"drop": ["ALL"]},
         },
     }
+
+
+def _from_pod(name: str, path: str) -> Json:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _probe(path: str, *, period_s: int, failures: int) -> Json:

@@ -17,8 +17,8 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[Json]:
     return list(yaml.safe_load_all(capsys.readouterr().out))
 
 
-def of_kind(objects: list[Json], kind: str) -> Json:
-    (found,) = [one for one in objects if one["kind"] == kind]
+def of_kind(objects: list[Json], kind: str, name: str = "global-planner") -> Json:
+    (found,) = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
     return found
 
 
@@ -29,7 +29,15 @@ def container(objects: list[Json]) -> Json:
 
 def test_all_that_a_planner_needs_is_printed_in_order_of_need(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = [one["kind"] for one in printed(capsys)]
-    assert kinds == ["ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Service", "Deployment"]
+    assert kinds == [
+        "CustomResourceDefinition",
+        "ServiceAccount",
+        *("Role", "RoleBinding"),
+        *("Role", "RoleBinding"),
+        "NetworkPolicy",
+        "Service",
+        "Deployment",
+    ]
 
 
 def test_json_is_one_list_of_the_same_objects(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,21 +46,51 @@ def test_json_is_one_list_of_the_same_objects(capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out) == {"apiVersion": "v1", "kind": "List", "items": objects}
 
 
-def test_the_planner_may_follow_and_scale_deployments_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_planner_may_follow_and_scale_deployments_and_tell_of_it_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert of_kind(printed(capsys), "Role")["rules"] == [
         {
             "apiGroups": ["nvidia.com"],
             "resources": ["dynamographdeployments", "dynamographdeploymentscalingadapters"],
             "verbs": ["get", "list", "watch", "patch"],
-        }
+        },
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
     ]
+
+
+def test_it_may_make_one_ledger_and_one_lease_and_delete_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    objects = printed(capsys, "--namespace", "gp", "--kubernetes-namespaces", "llm", "--budget-domain", "h100")
+    role = of_kind(objects, "Role", "global-planner-ledger")
+    assert role["metadata"]["namespace"] == "gp"
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (["gpuledgers"], None, ["create"]),
+        (["gpuledgers"], ["h100"], ["get", "patch"]),
+        (["leases"], None, ["create"]),
+        (["leases"], ["gp-h100"], ["get", "patch"]),
+    ]
+    binding = of_kind(objects, "RoleBinding", "global-planner-ledger")
+    assert binding["metadata"]["namespace"] == "gp"
+    assert binding["roleRef"]["name"] == "global-planner-ledger"
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "global-planner", "namespace": "gp"}]
+
+
+def test_the_definition_is_that_of_gpctl_crd_and_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    objects = printed(capsys)
+    assert main(["crd"]) == 0
+    text = capsys.readouterr().out
+    assert list(yaml.safe_load_all(text)) == objects[:1]
+    assert "&id" not in text
+    assert main(["crd", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == objects[:1]
 
 
 def test_it_has_its_rights_in_each_namespace_that_it_watches_and_in_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     objects = printed(capsys, "--namespace", "gp", "--kubernetes-namespaces", "llm-a", "llm-b")
-    places = [(one["kind"], one["metadata"]["namespace"]) for one in objects if one["kind"].startswith("Role")]
+    roles = [one for one in objects if one["kind"].startswith("Role") and one["metadata"]["namespace"] != "gp"]
+    places = [(one["kind"], one["metadata"]["namespace"]) for one in roles]
     assert places == [("Role", "llm-a"), ("Role", "llm-b"), ("RoleBinding", "llm-a"), ("RoleBinding", "llm-b")]
     (subject,) = next(one for one in objects if one["kind"] == "RoleBinding")["subjects"]
     assert (subject["name"], subject["namespace"]) == ("global-planner", "gp")
@@ -95,9 +133,26 @@ def test_callers_that_are_not_authenticated_are_visible_and_the_network_keeps_st
     )
 
 
-def test_the_pod_keeps_to_the_restricted_standard_and_is_never_two(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = of_kind(objects := printed(capsys), "Deployment")["spec"]
+def test_a_planner_is_ready_before_the_one_goes_that_it_replaces(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = of_kind(printed(capsys, "--replicas", "3"), "Deployment")["spec"]
+    assert spec["replicas"] == 3
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_planners_that_share_no_ledger_are_never_two(capsys: pytest.CaptureFixture[str]) -> None:
+    objects = printed(capsys, "--ledger", "memory")
+    spec = of_kind(objects, "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert not [one for one in objects if one["metadata"]["name"] == "global-planner-ledger"]
+
+
+def test_the_pod_knows_where_it_is_and_where_others_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in container(printed(capsys))["env"]}
+    assert environment == {"POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"}
+
+
+def test_the_pod_keeps_to_the_restricted_standard(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = of_kind(objects := printed(capsys), "Deployment")["spec"]
     assert spec["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
     assert spec["template"]["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container(objects)["securityContext"] == {
@@ -111,9 +166,11 @@ def test_the_pod_keeps_to_the_restricted_standard_and_is_never_two(capsys: pytes
 
 def test_every_object_carries_the_recommended_labels(capsys: pytest.CaptureFixture[str]) -> None:
     names = {"name", "instance", "version", "component", "part-of", "managed-by"}
-    for one in printed(capsys, "--name", "budget"):
+    definition, *objects = printed(capsys, "--name", "budget")
+    assert set(definition["metadata"]["labels"]) == {f"app.kubernetes.io/{name}" for name in ("part-of", "managed-by")}
+    for one in objects:
         assert set(one["metadata"]["labels"]) == {f"app.kubernetes.io/{name}" for name in names}
-        assert one["metadata"]["name"] == "budget"
+        assert one["metadata"]["name"] in {"budget", "budget-ledger"}
 
 
 def test_no_right_is_a_wildcard(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +187,11 @@ def test_no_right_is_a_wildcard(capsys: pytest.CaptureFixture[str]) -> None:
         (["--environment", "memory", "--fleet", "f"], "--environment memory is not for manifests"),
         (["--kubeconfig", "f"], "--kubeconfig is not for manifests"),
         (["--insecure-no-auth"], "--insecure-no-auth is not for manifests"),
+        (["--advertise", "http://x"], "--advertise is not for manifests"),
+        (["--ledger", "sqlite:f"], "--ledger sqlite is not for manifests"),
+        (["--replicas", "0"], "--replicas must be 1 to 10: 0"),
+        (["--replicas", "11"], "--replicas must be 1 to 10: 11"),
+        (["--replicas", "2", "--ledger", "memory"], "--replicas must be 1 with --ledger memory"),
         (["--port", "0"], "--port must be 1 to 65535: 0"),
         (["--namespace", "A"], "--namespace: namespace must be an RFC 1123 label"),
         (["--allow-namespaces", "*"], "--allow-namespaces: namespace must be"),
