@@ -94,6 +94,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def dynamo(session: nox.Session) -> None:
+    """Pass the tests that need Dynamo itself: two versions of its runtime, its own planner, frontend and workers."""
+    _run(session, "python", "-m", "tests.dynamo.environments")
+    _run(session, "pytest", *(session.posargs or ["--numprocesses=2", "--dist=loadfile", "tests/dynamo"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     _run(session, "ruff", "check")

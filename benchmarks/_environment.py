@@ -40,15 +40,18 @@ class Environment:
         return self.folder / "made"
 
     def make(self, *installs: Sequence[str]) -> None:
-        """Make it with the interpreter that runs us, where it is missing; each of *installs* is what pip is told."""
-        if self.made.exists():
+        """Make it with the interpreter that runs us, where it is missing or of other *installs*: what pip is told."""
+        wanted = "\n".join(" ".join(install) for install in installs)
+        if self.made.exists() and self.made.read_text() == wanted:
             return
         print(f"making an environment for {self.what} in {self.folder.relative_to(ROOT)}", file=sys.stderr)
+        if self.folder.is_symlink():
+            self.folder.unlink()  # where it leads to is not ours to clear
         _call(sys.executable, "-m", "venv", "--clear", str(self.folder))
         pip = (str(self.programs / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
         for install in installs:
             _call(*pip, *install)
-        self.made.touch()  # last, so that an interrupted installation is not taken for a good one
+        self.made.write_text(wanted)  # last, so that an interrupted installation is not taken for a good one
 
 
 def _call(*command: str) -> None:

@@ -20,10 +20,11 @@ from benchmarks._environment import Environment, MissingError
 VERSION = "1.4.2"
 _ENVIRONMENT = Environment(f"ai-dynamo-{VERSION}", f"ai-dynamo {VERSION}")
 _ITSELF = (f"ai-dynamo=={VERSION}", f"ai-dynamo-runtime=={VERSION}")
-# What its global planner imports. Its own list also has the inference engines' tools.
+# What its planners, its routers and its mocker import. Its own list also has the inference engines' tools.
 _REQUIREMENTS = (
     *("aiohttp<4", "kubernetes>=32.0.1,<33", "msgspec", "pandas", "plotly", "prometheus-client<1", "pydantic<=2.13"),
     *("pyzmq", "redis", "scikit-learn", "scipy", "tqdm", "transformers", "typing-extensions", "uvloop", "zstandard"),
+    *("filterpy", "grpcio", "pmdarima", "prometheus-api-client", "prophet", "protobuf"),  # the local planner alone
 )
 
 

@@ -11,9 +11,9 @@ import sys
 import time
 from typing import Any
 
-from dynamo.global_planner.capacity_manager import CapacityManager, PoolSpec  # type: ignore[import-not-found]
-from dynamo.global_planner.orchestrator import Orchestrator  # type: ignore[import-not-found]
-from dynamo.planner.connectors.protocol import TargetReplica  # type: ignore[import-not-found]
+from dynamo.global_planner.capacity_manager import CapacityManager, PoolSpec
+from dynamo.global_planner.orchestrator import Orchestrator
+from dynamo.planner.connectors.protocol import TargetReplica
 
 
 class _TooSlowError(Exception):

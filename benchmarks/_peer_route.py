@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from dynamo.global_router import pool_selection  # type: ignore[import-not-found]
+from dynamo.global_router import pool_selection
 
 _KINDS = {
     "prefill": pool_selection.PrefillPoolSelectionStrategy,

@@ -90,6 +90,8 @@ MAX_WRITES = 64
 
 TICK_S = 1.0
 _SEED_BYTES = 16
+TELL_AFTER_S = 0.003
+"""How long after an event its listeners are told, so that nobody waits for what they do."""
 
 RETRY_S = (0.25, 30.0)
 """The first and the longest pause before the cluster is observed again after a failure."""
@@ -98,7 +100,7 @@ Brain = Callable[[State, Event], Transition]
 """What follows from an event: `step`, or something that keeps its promises."""
 
 Listener = Callable[[Event, Transition], None]
-"""Told of every event and what it led to, in order, when its effects are under way."""
+"""Told of every event and what it led to, in order, a moment after its effects are under way."""
 
 
 @attrs.frozen
@@ -158,6 +160,7 @@ class Planner:
         self._brain = brain
         self._inbox: deque[Event] = deque()
         self._stepping = False
+        self._untold: deque[tuple[Event, Transition]] = deque()
         self._closed = False
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._noting: dict[str, asyncio.Future[Noted | Rejected]] = {}
@@ -173,6 +176,10 @@ class Planner:
     def state(self) -> State:
         """Return all that is known now."""
         return self._state
+
+    async def refresh(self) -> None:
+        """Bring the view up to date where it is not anyway; whoever asks for a decision calls this first."""
+        await self._observer.refresh()
 
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:
         """Take *request* in; its decision is on record when this returns."""
@@ -267,6 +274,7 @@ class Planner:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
             self._leave()
+            self._tell()
 
     def dispatch(self, event: Event) -> None:
         """Let *event* happen, after those that are happening; all that follows at once has followed on return."""
@@ -294,10 +302,11 @@ class Planner:
             for watch in self._watching:
                 watch.look(snapshot)
         if self._listeners:
-            # Not now: what was begun is to be on its way first. It takes one turn of the loop to begin a step or an
-            # answer, and (before Python 3.12) one more to send a request.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._tell, event, transition)
+            # Not now: what was begun is to be on its way first, and an answer may be fetched by another thread, which
+            # cannot have it while this one computes.
+            if not self._untold:
+                asyncio.get_running_loop().call_later(TELL_AFTER_S, self._tell)
+            self._untold.append((event, transition))
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -343,12 +352,15 @@ class Planner:
             record = attrs.evolve(_record_of(operation), ended_at=self._clock.wall(), outcome=outcome)
             _remember(self._ended, key, record)
 
-    def _tell(self, event: Event, transition: Transition) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event, transition)
-            except Exception:
-                log.exception("a listener failed", extra={"gp_event": type(event).__name__})
+    def _tell(self) -> None:
+        """Tell the listeners all that they have not heard of."""
+        while self._untold:
+            event, transition = self._untold.popleft()
+            for listener in self._listeners:
+                try:
+                    listener(event, transition)
+                except Exception:
+                    log.exception("a listener failed", extra={"gp_event": type(event).__name__})
 
     def _begin(self, performing: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(performing)

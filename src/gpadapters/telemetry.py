@@ -6,7 +6,8 @@ what is read off the state is read when somebody asks for the metrics. No label'
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import assert_never
 
 import attrs
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gpcore.conditions import Condition, conditions
 from gpcore.control import State, Transition
 from gpcore.decisions import (
     INVALID,
@@ -73,6 +75,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "gp_over_committed_gpus": ("gauge", "GPUs by which others have taken the pools above the ceiling."),
     "gp_unsettled_objects": ("gauge", "Objects that are not yet as the ledger has them; nothing may grow meanwhile."),
     "gp_unknown_shapes": ("gauge", "Deployments whose GPUs are not all known; nothing may grow while there are any."),
+    "gp_conditions": ("gauge", "What holds the planner back, or what it runs without, by kind."),
     "gp_ready": ("gauge", "1 while requests can be decided on a current view."),
     "gp_watch_age_seconds": ("gauge", "Since the cluster was last heard of; +Inf before it was."),
     "gp_build_info": ("info", "The version that runs."),
@@ -107,7 +110,7 @@ class Telemetry:
     """Count, time and log what the planner does: its `hear` is a listener, its `refused` is the HTTP server's.
 
     *silence* tells for how many seconds nothing was heard of the cluster, where the observer knows better than that
-    nothing has changed.
+    nothing has changed. *conditions* gives what it runs without.
     """
 
     def __init__(
@@ -116,10 +119,11 @@ class Telemetry:
         version: str = "0",
         clock: Callable[[], float] = time.monotonic,
         silence: Callable[[], float] | None = None,
+        conditions: Callable[[], Iterable[Condition]] = tuple,
     ) -> None:
         self._clock = clock
         self._arrived: dict[str, float] = {}
-        self._view = _View(version, clock, silence)
+        self._view = _View(version, clock, silence, conditions)
         self._registry = CollectorRegistry()
         self._registry.register(self._view)
         self._requests = self._counter(REQUESTS, "result", "reason")
@@ -195,6 +199,7 @@ class _View(Collector):
     version: str
     clock: Callable[[], float]
     silence: Callable[[], float] | None = None
+    conditions: Callable[[], Iterable[Condition]] = tuple
     state: State = attrs.field(factory=State)
     shown_at: float = float("-inf")
 
@@ -207,6 +212,7 @@ class _View(Collector):
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(name, METRICS[name][1], value=value)
         yield self._deployments()
+        yield self._conditions()
         yield InfoMetricFamily("gp_build", METRICS["gp_build_info"][1], value={"version": self.version})
 
     def _gauges(self) -> dict[str, float]:
@@ -233,6 +239,13 @@ class _View(Collector):
             "gp_ready": state.ready,
             "gp_watch_age_seconds": self._silence(),
         }
+
+    def _conditions(self) -> Metric:
+        family = GaugeMetricFamily("gp_conditions", METRICS["gp_conditions"][1], labels=["kind"])
+        there = (*conditions(self.state), *self.conditions())
+        for kind, count in sorted(Counts(one.kind for one in there).items()):
+            family.add_metric([kind], count)
+        return family
 
     def _silence(self) -> float:
         unchanged = self.clock() - self.shown_at

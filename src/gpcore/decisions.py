@@ -72,6 +72,15 @@ class UnknownPool:
 
 
 @attrs.frozen
+class NotScaled:
+    """The deployment has workers of the role, and *why* says what keeps them from being scaled."""
+
+    kind: ClassVar[str] = "not_scaled"
+    pool: PoolKey
+    why: str
+
+
+@attrs.frozen
 class WrongComponent:
     """The request calls the pool by the name of another component."""
 
@@ -222,6 +231,7 @@ Reason = (
     | FloorBreach
     | ShapeUnknown
     | UnknownPool
+    | NotScaled
     | WrongComponent
     | OnePoolTwice
     | CallerRefused
@@ -296,6 +306,8 @@ def _refusal(reason: Reason) -> str:  # noqa: C901, PLR0911, PLR0912 - one sente
             return f"the GPUs per replica of {named} are not known, so nothing may grow until they are"
         case UnknownPool(pool):
             return f"{pool.participant} has no pool for role '{pool.role.value}'"
+        case NotScaled(pool, why):
+            return f"{pool} is not scaled: {why}"
         case WrongComponent(pool, component, named):
             return f"the component of {pool} is {component!r}, not {named!r}"
         case OnePoolTwice(pool):

@@ -16,6 +16,7 @@ from gpcore.decisions import (
     Decision,
     FloorBreach,
     Nearest,
+    NotScaled,
     OnePoolTwice,
     Rejected,
     ShapeUnknown,
@@ -89,7 +90,8 @@ def resolve(request: ScaleRequest, snapshot: Snapshot) -> tuple[Pool, ...] | Rej
     for target in request.targets:
         pool = snapshot.answering(request.participant, target.role)
         if pool is None:
-            return Rejected(UnknownPool(PoolKey(request.participant, target.role)))
+            key, why = PoolKey(request.participant, target.role), deployment.unscaled_because(target.role)
+            return Rejected(UnknownPool(key) if why is None else NotScaled(key, why))
         if pool in pools:
             return Rejected(OnePoolTwice(pool.key))
         if _misnamed(target, pool, deployment):

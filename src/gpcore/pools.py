@@ -211,13 +211,14 @@ class Deployment:
     """Hold one participant: its pools and what else of it uses GPUs.
 
     *fixed_gpus* are the GPUs of components that nobody scales through us (None: not known). *problems* say what of
-    it could not be understood, for people.
+    it could not be understood, for people. *unscaled* are the roles that some component has and no pool, with why.
     """
 
     id: ParticipantId
     pools: tuple[Pool, ...] = ()
     fixed_gpus: int | None = attrs.field(default=0, kw_only=True)
     problems: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    unscaled: tuple[tuple[Role, str], ...] = attrs.field(default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         roles = set()
@@ -238,6 +239,11 @@ class Deployment:
                 return pool
         return None
 
+    def unscaled_because(self, role: Role) -> str | None:
+        """Return what keeps the workers that a request for *role* means from being scaled, or None: there are none."""
+        reasons = dict(self.unscaled)
+        return reasons.get(role) or reasons.get(Role.WORKER)
+
     @property
     def shape_known(self) -> bool:
         """Say whether the GPUs of every part are known."""
@@ -252,7 +258,7 @@ class Deployment:
     def with_pool(self, pool: Pool) -> "Deployment":
         """Return this deployment with *pool* in the place of the one of its key."""
         pools = tuple(pool if one.key.role is pool.key.role else one for one in self.pools)
-        return Deployment(self.id, pools, fixed_gpus=self.fixed_gpus, problems=self.problems)
+        return Deployment(self.id, pools, fixed_gpus=self.fixed_gpus, problems=self.problems, unscaled=self.unscaled)
 
 
 @attrs.frozen

@@ -62,6 +62,13 @@ class Observer(Protocol):
         """
         ...
 
+    async def refresh(self) -> None:
+        """Return when the cluster was looked at since this was called, and what was seen is shown, or else `Stale` is.
+
+        At once where changes are shown as they happen. Many who call at the same time cost as much as one.
+        """
+        ...
+
 
 class Executor(Protocol):
     """Write replicas, through fences."""
@@ -168,6 +175,10 @@ class Planning(Protocol):
     @property
     def state(self) -> State:
         """Return all that is known now."""
+        ...
+
+    async def refresh(self) -> None:
+        """Bring the view up to date where it is not anyway; whoever asks for a decision calls this first."""
         ...
 
     def submit(self, request: ScaleRequest) -> Submission | TurnedAway:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpadapters import telemetry
 from gpadapters.telemetry import Telemetry, as_markdown
 from gpcore.budgets import Budget
+from gpcore.conditions import Condition
 from gpcore.control import Rules, State, Transition, step
 from gpcore.decisions import Rejected, ViewStale
 from gpcore.events import (
@@ -132,6 +133,17 @@ def test_a_cluster_that_is_followed_and_does_not_change_is_not_silent() -> None:
     later = Telemetry(clock=iter([0.0, 100.0]).__next__, silence=lambda: 2.0)
     later.hear(event, step(State(), event))
     assert "gp_watch_age_seconds 2.0" in later.exposition().decode()
+
+
+def test_what_the_planner_runs_without_is_counted_by_kind() -> None:
+    missing = [
+        Condition("watch_forbidden", "one"),
+        Condition("watch_forbidden", "two"),
+        Condition("no_ledger", "three"),
+    ]
+    values = Telemetry(conditions=lambda: missing).exposition().decode()
+    assert 'gp_conditions{kind="watch_forbidden"} 2.0' in values
+    assert 'gp_conditions{kind="no_ledger"} 1.0' in values
 
 
 def test_without_a_ceiling_there_is_any_headroom() -> None:

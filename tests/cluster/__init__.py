@@ -6,11 +6,13 @@ from tests.cluster.conversion import converted, webhook
 from tests.cluster.crds import BOTH, V1ALPHA1, V1BETA1, Served, adapters, graphs, install
 from tests.cluster.objects import Component, components_of, create_all, disaggregated, fleet, graph, pool
 from tests.cluster.operator import Behaviour, FakeOperator, OperatorProcess
+from tests.cluster.rights import STOCK, grant, rule
 from tests.cluster.topologies import deploy, topology
 from tests.cluster.waiting import eventually
 
 __all__ = [
     "BOTH",
+    "STOCK",
     "V1ALPHA1",
     "V1BETA1",
     "Access",
@@ -35,11 +37,13 @@ __all__ = [
     "eventually",
     "existing_is_fine",
     "fleet",
+    "grant",
     "graph",
     "graphs",
     "install",
     "path_of",
     "pool",
+    "rule",
     "topology",
     "webhook",
 ]

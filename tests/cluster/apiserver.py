@@ -93,7 +93,7 @@ class ApiServer:
         """Start both programs and wait until they are ready, on other ports when somebody took one of ours."""
         for left in reversed(range(tries)):
             try:
-                self._start_once(_Ports(etcd=_free_port(), peer=_free_port(), api=_free_port()))
+                self._start_once(_Ports(etcd=free_port(), peer=free_port(), api=free_port()))
             except BaseException as fault:
                 self.stop()
                 if not (left and isinstance(fault, _PortTakenError)):
@@ -279,7 +279,7 @@ def _sweep() -> None:
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Give a free port outside the range from which the kernel takes ports for outgoing connections."""
     low, high = _PORTS
     for port in random.SystemRandom().sample(range(low, high), 100):

@@ -4,13 +4,24 @@ import attrs
 import pytest
 
 from gpcore.budgets import Budget
-from gpcore.decisions import CeilingBreach, FloorBreach, OnePoolTwice, ShapeUnknown, UnknownDeployment, WrongComponent
+from gpcore.decisions import (
+    CeilingBreach,
+    FloorBreach,
+    NotScaled,
+    OnePoolTwice,
+    Rejected,
+    ShapeUnknown,
+    UnknownDeployment,
+    WrongComponent,
+)
 from gpcore.intents import Intents
 from gpcore.plans import Change, Plan
 from gpcore.policy import decide, violation
-from gpcore.pools import Authority, ParticipantId, Pool
+from gpcore.pools import Authority, Deployment, ParticipantId, Pool, Role, Snapshot
 from gpcore.requests import Target
 from tests.core.words import Scene, fleet, key, pool, request, scene
+
+A = ParticipantId("ns", "a")
 
 
 def named(case: Scene, *components: str) -> Scene:
@@ -36,6 +47,13 @@ def test_a_pool_is_not_scaled_under_the_name_of_another(component: str | None, r
 
 def test_a_deployment_that_is_not_there_is_not_invented() -> None:
     assert scene("a/prefill 4x1").reason("b/prefill 5") == UnknownDeployment(ParticipantId("ns", "b"))
+
+
+@pytest.mark.parametrize("said", [Role.DECODE, Role.WORKER])
+def test_workers_that_are_not_scaled_say_why(said: Role) -> None:
+    held = Deployment(A, (pool("a/prefill 4x1"),), unscaled=((said, "held back"),))
+    decision = decide(request("a/decode 5"), snapshot=Snapshot.of([held]), intents=Intents(), budget=Budget())
+    assert decision == Rejected(NotScaled(key("a/decode"), "held back"))
 
 
 UNKNOWN = Pool(key("z/prefill"), 4, None, present=4)

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 NEEDS = {
     "checkout": "makes environments in the checkout itself; .ci/run runs the very same command",
     "cluster": "needs the reader's own Kubernetes cluster; tests/e2e does the same on a real API server",
+    "dynamo": "needs Dynamo's runtime and a planner on it; tests/dynamo does the same with both",
     "network": "fetches from the network",
 }
 

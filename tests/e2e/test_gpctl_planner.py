@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+import httpx
 import pytest
 
 from tests.adapters.cli.running import Daemon, gpctl, started
@@ -96,6 +97,7 @@ def test_a_request_changes_a_deployment_under_the_rights_that_were_printed(
     scaled = gpctl("scale", f"{here}/a", "prefill=3", "-o", "json", server=planner.url)
     assert (scaled.returncode, json.loads(scaled.stdout)["status"]) == (0, "success"), scaled
     assert replicas(client, here, "a") == {"prefill": 3, "decode": 2}
+    assert httpx.get(f"{planner.url}/readyz", trust_env=False).json() == {"status": "ready", "conditions": []}
 
 
 def test_what_is_promised_is_on_record_and_who_leads_too(planner: Daemon, installed: Installed, client: Client) -> None:

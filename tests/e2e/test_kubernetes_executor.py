@@ -21,6 +21,7 @@ from tests.cluster import (
     BOTH,
     V1ALPHA1,
     V1BETA1,
+    ApiError,
     ApiServer,
     Client,
     FakeOperator,
@@ -30,9 +31,12 @@ from tests.cluster import (
     adapters,
     disaggregated,
     eventually,
+    grant,
     graphs,
     install,
+    rule,
 )
+from tests.cluster.crds import ADAPTERS, GRAPHS
 from tests.cluster.objects import Component, components_of, graph
 from tests.e2e.following import DOMAIN, QUICK, Follower, listed, rewrite
 
@@ -364,8 +368,12 @@ class TestRefusals:
     ) -> None:
         cluster.client.create(disaggregated("a"), namespace=namespace)
         reader = cluster.service_account(namespace, "reader")
-        _allow(cluster.client, namespace, "reader", ["get", "list", "watch"])
+        reading = rule(["get", "list", "watch"], GRAPHS, ADAPTERS)
+        grant(cluster.client, namespace, "reader", [reading, rule(["patch"], GRAPHS)])
         async with listed(reader, tmp_path, namespace) as shown:
+            grant(cluster.client, namespace, "reader", [reading])
+            with Client(reader) as asking:
+                eventually(lambda: _forbidden(asking, graphs(namespace, "a")))
             outcome = await shown.apply((shown.pool(), 2))
             assert isinstance(outcome, Refused)
             assert "403 Forbidden" in outcome.detail
@@ -402,6 +410,14 @@ class TestFaults:
                 assert outcome == Applied()
                 assert shown.pool().replicas == 4
                 assert stored(own.client, namespace)["prefill"] == 4
+
+
+def _forbidden(client: Client, path: str) -> bool:
+    try:
+        client.patch(path, [], dryRun="All")
+    except ApiError as error:
+        return error.status == http.HTTPStatus.FORBIDDEN
+    return False
 
 
 @attrs.frozen
@@ -441,13 +457,3 @@ async def test_the_cluster_keeps_the_promises_of_its_ports(check: Check, cluster
 
 async def _carried_out(one: Follower, write: Step | Mark) -> Applying:
     return await (one.mark(write) if isinstance(write, Mark) else one.cluster.executor.apply(write))
-
-
-def _allow(client: Client, namespace: str, account: str, verbs: list[str]) -> None:
-    group = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": ["nvidia.com"], "resources": ["*"], "verbs": verbs}]
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-    head = {"apiVersion": f"{group}/v1", "metadata": {"name": account, "namespace": namespace}}
-    client.create({**head, "kind": "Role", "rules": rules})
-    reference = {"apiGroup": group, "kind": "Role", "name": account}
-    client.create({**head, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]})

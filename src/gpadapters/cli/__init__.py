@@ -19,6 +19,7 @@ _PROGRAMS = {name: f"gpadapters.cli.{name}" for name in ("crd", "decide", "manif
 
 _EXTRAS = {
     "aiohttp": "http",
+    "dynamo": "dynamo",
     "httptools": "router",
     "httpx": "http",
     "kubernetes": "kubernetes",

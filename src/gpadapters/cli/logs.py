@@ -59,5 +59,6 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _one_line(text: str) -> str:
-    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    plain = text.isprintable()  # as nearly every line is, and much faster to find out
+    escaped = text if plain else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return escaped if len(escaped) <= _LONGEST else f"{escaped[: _LONGEST - 3]}..."

@@ -18,6 +18,7 @@ from gpadapters.kubernetes.crd import definition
 from gpadapters.kubernetes.manifests import Values, planner
 from gpcore.errors import ConfigError, InvalidError
 
+_ACCOUNT_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 _MOST_REPLICAS = 10  # all but one of them wait, and look at the lease every two seconds
@@ -30,6 +31,7 @@ _NOT_IN_A_POD = {
     "insecure_no_auth": "it is always set, and visible in the Deployment, until callers are authenticated",
     "kubeconfig": "the pod has its own account",
     "listen": "the pod listens on every address of its own; --port says on which port",
+    "transport": "the pod has no part in Dynamo's discovery; a pod of Dynamo's operator has (docs/howto/dynamo.md)",
 }
 
 
@@ -45,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of `gpctl manifests`."""
     made = argparse.ArgumentParser(
         prog="gpctl manifests planner",
-        usage="gpctl manifests planner [--namespace NAME] [--image IMAGE] [-o yaml|json] [the planner's flags]",
+        usage="gpctl manifests planner [--namespace NAME] [--image IMAGE | --service-account NAME] [-o yaml|json] "
+        "[the planner's flags]",
         description="Print what runs the planner in a cluster: the definition of its ledger, ServiceAccount, Role and "
         "RoleBinding (one pair for each Kubernetes namespace that it watches, and one for its ledger), Deployment, "
         "Service, NetworkPolicy.",
@@ -77,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="namespaces whose every pod may connect, as where Prometheus runs; Dynamo's planners always may",
+    )
+    made.add_argument(
+        "--service-account",
+        metavar="NAME",
+        help="print no more than the rights of this account of --namespace, for a planner that runs already, as "
+        "planner-serviceaccount in a pod of Dynamo's operator",
     )
     made.add_argument(
         "--output",
@@ -111,6 +120,7 @@ def _values(given: argparse.Namespace) -> Values:
         watched=settings.namespaces or (given.namespace,),
         allowed=tuple(given.allow_namespaces),
         arguments=tuple(_arguments(given)),
+        account=given.service_account,
     )
 
 
@@ -132,6 +142,8 @@ def _problems(given: argparse.Namespace) -> Iterator[str]:
             kubernetes_namespace(name)
         except InvalidError as exc:
             yield from (f"{flag}: {problem}" for problem in exc.problems)
+    if given.service_account is not None and not _ACCOUNT_NAME.fullmatch(given.service_account):
+        yield f"--service-account must be the name of a ServiceAccount: {shown(given.service_account)}"
     if not _SERVICE_NAME.fullmatch(given.name):
         yield f"--name must be at most 63 of a-z, 0-9 and '-', beginning with a letter: {shown(given.name)}"
 

@@ -7,6 +7,7 @@ both. Everything that is wrong is told at once. -1 for "no bound" ends here.
 import argparse
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,16 @@ from typing import Any
 import attrs
 
 from gpadapters.cli import readers
-from gpadapters.cli.readers import OFF, Address, LedgerPlace, Reader, names, number, one_of, shown, switch
+from gpadapters.cli.readers import OFF, Address, LedgerPlace, Reader, names, number, one_of, shown, some_of, switch
 from gpcore.budgets import Budget
 from gpcore.control import Rules
 from gpcore.errors import ConfigError, InvalidError
 from gpcore.leases import Timing
 from gpcore.management import Management
 from gpcore.requests import Claimed
+
+_DYNAMO_NAMESPACE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?")
+"""What Dynamo's runtime takes as a part of an address, whose parts have dots between them."""
 
 
 @attrs.frozen
@@ -35,6 +39,8 @@ class Settings:
     elects: bool
     timing: Timing
     advertised: str | None
+    transports: frozenset[str]
+    dynamo_namespace: str | None
     listen: Address
     no_operation: bool
     insecure_no_auth: bool
@@ -66,7 +72,8 @@ class Option:
     @property
     def described(self) -> str:
         """Return the help with the default, where one says something."""
-        return f"{self.help} (default: {self.default})" if self.default else self.help
+        shown_default = ",".join(sorted(self.default)) if isinstance(self.default, frozenset) else self.default
+        return f"{self.help} (default: {shown_default})" if self.default else self.help
 
 
 def settings(arguments: Sequence[str], *, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -105,7 +112,7 @@ def settled(given: argparse.Namespace, *, environ: Mapping[str, str] = os.enviro
     values: dict[str, Any] = {option.name: option.default for option in OPTIONS}
     values |= _of_file(given.config or [], problems)
     values |= _of_flags(given, problems)
-    problems += _contradictions(values)
+    problems += _contradictions(values, environ)
     if problems:
         raise ConfigError(problems)
     return _settings(values, environ)
@@ -126,6 +133,8 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         elects=not values["no-leader-election"],
         timing=_timing(values),
         advertised=values["advertise"] or _of_pod(values["listen"], environ),
+        transports=values["transport"],
+        dynamo_namespace=environ.get("DYN_NAMESPACE") or None,
         listen=values["listen"],
         no_operation=values["no-operation"],
         insecure_no_auth=values["insecure-no-auth"],
@@ -195,8 +204,8 @@ class _Noting:
         return True
 
 
-def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what settings say against each other."""
+def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what settings, and the environment, say against each other."""
     low, high = values["min-total-gpus"], values["max-total-gpus"]
     if OFF < high < low:
         yield f"--min-total-gpus ({low}) must be at most --max-total-gpus ({high})"
@@ -217,7 +226,11 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     with _Noting(problems, "--lease-...-seconds: "):
         _timing(values)
     yield from problems
-    if not values["listen"].loopback and not values["insecure-no-auth"]:
+    if "dynamo" in values["transport"] and not _DYNAMO_NAMESPACE.fullmatch(environ.get("DYN_NAMESPACE", "")):
+        found = readers.shown(environ.get("DYN_NAMESPACE"))
+        yield f"--transport dynamo serves in the Dynamo namespace DYN_NAMESPACE, letters, digits, '-' and '_': {found}"
+    # Probes and metrics are for everybody who may connect.
+    if "http" in values["transport"] and not values["listen"].loopback and not values["insecure-no-auth"]:
         yield (
             f"--listen {values['listen']} is reached by other machines, and callers are not authenticated: "
             "say --insecure-no-auth if something else keeps strangers out"
@@ -343,9 +356,16 @@ OPTIONS = (
         metavar="URL",
     ),
     Option(
+        "transport",
+        some_of("http", "dynamo"),
+        "what callers speak: HTTP, Dynamo's own runtime as DYN_NAMESPACE, or both",
+        frozenset({"http"}),
+        metavar="{http,dynamo}",
+    ),
+    Option(
         "listen",
         readers.address,
-        "where the HTTP API listens; port 0 takes a free one",
+        "where the HTTP API listens; port 0 takes a free one; without --transport http: probes and metrics alone",
         Address("127.0.0.1", 8080),
         metavar="HOST:PORT",
     ),

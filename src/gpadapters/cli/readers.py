@@ -123,6 +123,18 @@ def one_of(*choices: str) -> Reader:
     return read
 
 
+def some_of(*choices: str) -> Reader:
+    """Return the reader of one or more of these words, with commas between them."""
+
+    def read(value: object) -> frozenset[str]:
+        words = value.split(",") if isinstance(value, str) else []
+        if not words or len(set(words)) < len(words) or not set(words) <= set(choices):
+            _refuse(f"must be {' or '.join(choices)}, or several with commas between them: {shown(value)}")
+        return frozenset(words)
+
+    return read
+
+
 def names(check: Callable[[str], object]) -> Reader:
     """Return the reader of distinct names in which *check* finds nothing wrong."""
 

@@ -26,10 +26,16 @@ _PORTS = 1 << 16
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run the router until it is told to stop."""
-    from gpadapters.router.running import serve  # noqa: PLC0415 - as above
-
     given = parser(environment).parse_args(arguments)
     _log(given.log_level)
+    if given.transport == "dynamo":
+        from gpadapters.cli.router_dynamo import Common, serve_dynamo  # noqa: PLC0415 - its extra is another one
+
+        common = Common(_missing(given), _table, _settings(given))
+        serve_dynamo(given, parser(environment).parse_args([]), common)
+        return 0
+    from gpadapters.router.running import serve  # noqa: PLC0415 - as above
+
     serve(configuration(given, environment))
     return 0
 
@@ -40,11 +46,9 @@ def configuration(given: argparse.Namespace, environment: Mapping[str, str] = os
     from gpadapters.router.counting import counter  # noqa: PLC0415 - as above
     from gpadapters.router.running import Configuration  # noqa: PLC0415 - as above
 
-    problems = []
-    if not given.config:
-        problems.append(f"config_path must be set via --config or {_ENV}CONFIG")
-    if not given.model_name:
-        problems.append(f"model_name must be set via --model-name or {_ENV}MODEL_NAME")
+    problems = _missing(given)
+    if given.model_path:
+        problems.append("--model-path is for --transport dynamo")
     if sum(map(bool, (given.pool, given.pools_file, given.pool_service))) != 1:
         problems.append("one of --pool NAMESPACE=URL, --pools-file FILE and --pool-service NAMESPACE=SERVICE is needed")
     if problems:
@@ -76,7 +80,18 @@ def _source(given: argparse.Namespace, environment: Mapping[str, str]) -> "Endpo
     return FromSlices({pool: Service.parse(service) for pool, _, service in pairs}, Access.inside(environment))
 
 
+def _missing(given: argparse.Namespace) -> list[str]:
+    """Return what every router needs and *given* lacks."""
+    problems = []
+    if not given.config:
+        problems.append(f"config_path must be set via --config or {_ENV}CONFIG")
+    if not given.model_name:
+        problems.append(f"model_name must be set via --model-name or {_ENV}MODEL_NAME")
+    return problems
+
+
 def _table(data: bytes) -> RoutingTable:
+    """Return the table that a configuration file holds, and say what is odd about it."""
     found = routing_config(data)
     for warning in found.warnings:
         log.warning("%s", warning)
@@ -84,6 +99,7 @@ def _table(data: bytes) -> RoutingTable:
 
 
 def _settings(given: argparse.Namespace) -> Settings:
+    """Return the bounds of the data path, or raise ConfigError."""
     try:
         return Settings(
             limits=Limits(body_bytes=given.max_body_bytes, connections=given.max_connections),
@@ -133,8 +149,25 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         default=None if names is None else [names],
         help="The model that is served; again for each of its names.",
     )
-    add("--namespace", default=environment.get("DYN_NAMESPACE", "dynamo"), help="Accepted for the peer's sake.")
-    add("--component-name", default=environment.get(f"{_ENV}COMPONENT_NAME", "global_router"), help="As above.")
+    add(
+        "--transport",
+        choices=("http", "dynamo"),
+        default="http",
+        help="What clients and pools speak: OpenAI's HTTP, or Dynamo's runtime (%(default)s).",
+    )
+    add(
+        "--namespace",
+        default=environment.get("DYN_NAMESPACE", "dynamo"),
+        help="The Dynamo namespace to serve in; of no meaning over HTTP, as is the component (%(default)s).",
+    )
+    add(
+        "--component-name",
+        default=environment.get(f"{_ENV}COMPONENT_NAME", "global_router"),
+        help="The Dynamo component to serve as (%(default)s).",
+    )
+    add(
+        "--model-path", metavar="PATH", help="The model's files over Dynamo's runtime, if its name is no place of them."
+    )
     for what in ("ttft", "itl"):
         new, old = f"--default-{what}-target-ms", f"--default-{what}-target"
         variable = f"{_ENV}DEFAULT_{what.upper()}_TARGET"

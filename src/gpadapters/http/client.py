@@ -11,6 +11,7 @@ from typing import Any, Self
 import attrs
 import httpx
 
+from gpadapters.answering import Said
 from gpcore import wire
 from gpcore.errors import MalformedError, PortError
 from gpcore.requests import ScaleRequest
@@ -21,27 +22,10 @@ class UnreachableError(PortError):
 
 
 @attrs.frozen
-class Answer:
-    """What the planner said: the HTTP *code* and the *document*."""
+class Answer(Said):
+    """What the planner said, and the HTTP *code* that it said it with."""
 
     code: int
-    document: wire.Json
-
-    @property
-    def status(self) -> str:
-        """Return `success`, `scaling`, `rejected`, `error`, or what else the document says."""
-        return str(self.document.get("status", "success"))
-
-    @property
-    def message(self) -> str:
-        """Return the sentence for people."""
-        return str(self.document.get("message", ""))
-
-    @property
-    def reason(self) -> str | None:
-        """Return the kind of the refusal, or None."""
-        reason = self.document.get("reason")
-        return reason.get("kind") if isinstance(reason, dict) else None
 
 
 class Client:
@@ -103,4 +87,4 @@ class Client:
             raise UnreachableError(f"{self._http.base_url} is not a planner: HTTP {response.status_code}") from exc
         if not isinstance(found, dict):
             raise UnreachableError(f"{self._http.base_url} is not a planner: HTTP {response.status_code}")
-        return Answer(response.status_code, found)
+        return Answer(found, response.status_code)

@@ -21,6 +21,7 @@ from gpcore.decisions import (
     LimitReached,
     NotLeading,
     NotReady,
+    NotScaled,
     NotYours,
     OldSequence,
     OnePoolTwice,
@@ -62,6 +63,9 @@ CODES: Mapping[str, Code] = {
     "method_not_allowed": _error(HTTPStatus.METHOD_NOT_ALLOWED, "The address does not take this method."),
     "body_timeout": _error(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time."),
     ShapeUnknown.kind: Code(HTTPStatus.CONFLICT, "rejected", "The GPUs per replica of a deployment are not known."),
+    NotScaled.kind: Code(
+        HTTPStatus.CONFLICT, "rejected", "Something keeps the workers from being scaled; it says what."
+    ),
     Busy.kind: Code(HTTPStatus.CONFLICT, "rejected", "A pool of the request is being changed already.", 1),
     ViewStale.kind: Code(HTTPStatus.CONFLICT, "rejected", "The cluster is not followed now; nothing may grow.", 5),
     Unsettled.kind: Code(HTTPStatus.CONFLICT, "rejected", "What a pool may have is being put on record.", 1),

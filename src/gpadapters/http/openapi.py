@@ -198,7 +198,9 @@ def _schemas() -> Schema:
                 "shape_unknown": _list(_TEXT),
             }
         ),
-        "Health": _object({"status": {"enum": ["ok", "ready"]}}),
+        "Health": _object(
+            {"status": {"enum": ["ok", "ready"]}}, {"conditions": _list(_object({"kind": _TEXT, "detail": _TEXT}))}
+        ),
     }
 
 

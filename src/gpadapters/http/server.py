@@ -8,33 +8,26 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gpadapters.answering import Answering
 from gpadapters.http.codes import CODES
 from gpadapters.http.openapi import document as openapi_document
 from gpcore import wire
+from gpcore.conditions import Condition
 from gpcore.decisions import Rejected
 from gpcore.errors import ConfigError, InvalidError, MalformedError
-from gpcore.events import Failed, Outcome, Succeeded
 from gpcore.pools import Snapshot
-from gpcore.ports import Planning, Readiness, Submission, TurnedAway
+from gpcore.ports import Planning
 from gpcore.requests import ScaleRequest
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-REHEARSED = "[no-operation] Scale request received and logged (not executed)"
-"""What the peer answers when nothing is to be carried out."""
-
-OVERTAKEN = "; another change overtook it before the replicas served"
-
-MAX_BLOCKING = 512
-"""The most requests that may block at once; one more is told `scaling`. Far fewer than may wait for an answer."""
-
 KEEP_ALIVE_S = 10.0
 MAX_LISTED = 1_000
 
@@ -42,6 +35,9 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Conditions = Callable[[], Sequence[Condition]]
+"""Gives what the planner runs without, as it is now."""
+
 Refused = Callable[[str, str], None]
 """Told of the kind and the message of each request that was refused before the planner saw it."""
 
@@ -64,17 +60,21 @@ _PATIENT = Waits()
 
 @attrs.frozen
 class Listen:
-    """Where to listen. Nobody vouches for callers yet, so anything but this machine needs *insecure_no_auth*."""
+    """Where to listen. Nobody vouches for callers yet, so anything but this machine needs *insecure_no_auth*.
+
+    With *probes_only* there is nothing to ask for, so everybody may connect: probes and metrics alone are served.
+    """
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=8080)
     insecure_no_auth: bool = attrs.field(default=False, kw_only=True)
+    probes_only: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         problems = []
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004 - what a port is
             problems.append(f"port must be between 0 and 65535: {self.port}")
-        if not (self.insecure_no_auth or self.local):
+        if not (self.insecure_no_auth or self.probes_only or self.local):
             problems.append(
                 f"{self.host} can be reached from other machines and callers are not authenticated: "
                 "listen on 127.0.0.1, or say --insecure-no-auth"
@@ -100,17 +100,20 @@ async def serve(
     version: str = "0",
     metrics: Callable[[], bytes] = bytes,
     refused: Refused = _nobody,
+    conditions: Conditions = tuple,
     waits: Waits = _PATIENT,
     rehearsal: bool = False,
 ) -> AsyncIterator[str]:
     """Serve *planner* while the body runs; the address is what the body gets.
 
-    In a *rehearsal* nothing is carried out, and the answers say so.
+    In a *rehearsal* nothing is carried out, and the answers say so. `/readyz` tells the *conditions*.
     """
-    if not listen.local:
+    if not listen.local and not listen.probes_only:
         log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
+    answering = Answering(planner, waits.answer_s, waits.blocking_s, rehearsal)
+    api = _Api(planner, metrics, refused, conditions, waits.body_s, answering, wire.dumps(openapi_document(version)))
     runner = web.AppRunner(
-        application(planner, version=version, metrics=metrics, refused=refused, waits=waits, rehearsal=rehearsal),
+        _application(api, _probes(api) if listen.probes_only else [*_asking(api), *_probes(api)]),
         access_log=None,
         auto_decompress=False,
         handler_cancellation=True,
@@ -129,37 +132,6 @@ async def serve(
         await runner.cleanup()
 
 
-def application(
-    planner: Planning,
-    *,
-    version: str = "0",
-    metrics: Callable[[], bytes] = bytes,
-    refused: Refused = _nobody,
-    waits: Waits = _PATIENT,
-    rehearsal: bool = False,
-) -> web.Application:
-    """Return the API of *planner*; *metrics* gives the exposition, *version* is shown in the OpenAPI document."""
-    api = _Api(planner, metrics, refused, waits, rehearsal, wire.dumps(openapi_document(version)))
-    app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
-    app.add_routes(
-        [
-            web.post("/v1/scale", api.scale),
-            web.post("/v1/decide", api.decide),
-            web.get("/v1/pools", api.pools, allow_head=False),
-            web.get("/v1/budget", api.budget, allow_head=False),
-            web.get("/v1/decisions", api.decisions, allow_head=False),
-            web.get("/v1/decisions/{id}", api.decision, allow_head=False),
-            web.get("/v1/operations", api.operations, allow_head=False),
-            web.get("/v1/operations/{id}", api.operation, allow_head=False),
-            web.get("/healthz", api.healthz, allow_head=False),
-            web.get("/readyz", api.readyz, allow_head=False),
-            web.get("/metrics", api.metrics_page, allow_head=False),
-            web.get("/openapi.json", api.openapi, allow_head=False),
-        ]
-    )
-    return app
-
-
 class _RefusedError(Exception):
     """A request that ends before the planner sees it, with the *kind* of its end."""
 
@@ -174,28 +146,17 @@ class _Api:
     planner: Planning
     metrics: Callable[[], bytes]
     refused: Refused
-    waits: Waits
-    rehearsal: bool
+    conditions: Conditions
+    body_s: float
+    answering: Answering
     openapi_bytes: bytes
-    blocking: set[str] = attrs.field(factory=set, eq=False)
 
     async def scale(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
-        taken = self.planner.submit(asked)
-        if isinstance(taken, TurnedAway):
-            raise _RefusedError(taken.kind)
-        first = self.planner.decision(taken.id)
-        if first is None:
-            raise _RefusedError("internal")
-        end = await (self._served(taken, asked) if asked.blocking else self._ended(taken))
-        outcome = end.outcome
-        record = self.planner.decision(taken.id) or first
-        body = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
-        if end.overtaken:
-            body["message"] += OVERTAKEN
-        if self.rehearsal and isinstance(outcome, Succeeded):
-            body |= {"message": REHEARSED, "current_replicas": {}}
-        return _answer(_kind(outcome), body)
+        answer = await self.answering.answer(asked)
+        if answer.document is None:
+            raise _RefusedError(answer.kind)
+        return _answer(answer.kind, answer.document)
 
     async def _asked(self, request: web.Request) -> ScaleRequest:
         """Return the request that the body holds, read within its limits."""
@@ -209,7 +170,7 @@ class _Api:
         if (request.content_length or 0) > MAX_BODY:
             raise _RefusedError("body_too_large")
         try:
-            async with asyncio.timeout(self.waits.body_s):
+            async with asyncio.timeout(self.body_s):
                 body = await request.read()
         except web.HTTPRequestEntityTooLarge as exc:
             raise _RefusedError("body_too_large") from exc
@@ -217,41 +178,9 @@ class _Api:
             raise _RefusedError("body_timeout") from exc
         return wire.scale_request(wire.loads(body))
 
-    async def _ended(self, taken: Submission) -> "_End":
-        """Return how it ended, unless that takes longer than a caller should wait."""
-        try:
-            async with asyncio.timeout(self.waits.answer_s):
-                return _End(await taken.outcome)
-        except TimeoutError:
-            return _End(None)
-
-    async def _served(self, taken: Submission, asked: ScaleRequest) -> "_End":
-        """Return how it ended once the replicas serve; at once where too many block already."""
-        try:
-            with self._one_more_blocking(taken.id) as wait_s:
-                async with asyncio.timeout(wait_s):
-                    outcome = await taken.outcome
-                    if self.rehearsal or not isinstance(outcome, Succeeded):
-                        return _End(outcome)
-                    readiness = await self.planner.readiness(asked)
-        except TimeoutError:
-            return _End(None)
-        return _End(None) if readiness is Readiness.UNKNOWN else _End(outcome, readiness is Readiness.OVERTAKEN)
-
-    @contextlib.contextmanager
-    def _one_more_blocking(self, key: str) -> Iterator[float]:
-        """Count the request *key* as blocking while the body runs, and say for how long it may."""
-        if len(self.blocking) >= MAX_BLOCKING:
-            yield 0.0
-            return
-        self.blocking.add(key)
-        try:
-            yield self.waits.blocking_s
-        finally:
-            self.blocking.discard(key)
-
     async def decide(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
+        await self.planner.refresh()
         decision = self.planner.preview(asked)
         kind = decision.reason.kind if isinstance(decision, Rejected) else "success"
         return _answer(kind, wire.decided_json(asked, decision))
@@ -294,7 +223,8 @@ class _Api:
     async def readyz(self, _: web.Request) -> web.Response:
         state = self.planner.state
         if state.ready:
-            return _json({"status": "ready"})
+            conditions = [{"kind": one.kind, "detail": one.detail} for one in self.conditions()]
+            return _json({"status": "ready", "conditions": conditions})
         stale = ["the cluster is not being followed at the moment"]
         return _problem("not_ready", [] if state.snapshot is None else stale)  # a probe is no request that is refused
 
@@ -325,12 +255,32 @@ class _Api:
         return _problem(kind, problems)
 
 
-@attrs.frozen
-class _End:
-    """How a request ended, as far as it is known; *overtaken* by another change before its replicas served."""
+def _application(api: _Api, routes: Sequence[web.RouteDef]) -> web.Application:
+    app = web.Application(middlewares=[api.answer_faults], client_max_size=MAX_BODY)
+    app.add_routes(routes)
+    return app
 
-    outcome: Outcome | None
-    overtaken: bool = False
+
+def _asking(api: _Api) -> list[web.RouteDef]:
+    return [
+        web.post("/v1/scale", api.scale),
+        web.post("/v1/decide", api.decide),
+        web.get("/v1/pools", api.pools, allow_head=False),
+        web.get("/v1/budget", api.budget, allow_head=False),
+        web.get("/v1/decisions", api.decisions, allow_head=False),
+        web.get("/v1/decisions/{id}", api.decision, allow_head=False),
+        web.get("/v1/operations", api.operations, allow_head=False),
+        web.get("/v1/operations/{id}", api.operation, allow_head=False),
+        web.get("/openapi.json", api.openapi, allow_head=False),
+    ]
+
+
+def _probes(api: _Api) -> list[web.RouteDef]:
+    return [
+        web.get("/healthz", api.healthz, allow_head=False),
+        web.get("/readyz", api.readyz, allow_head=False),
+        web.get("/metrics", api.metrics_page, allow_head=False),
+    ]
 
 
 class _Calm(logging.Filter):
@@ -376,18 +326,6 @@ def _limit(request: web.Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LISTED)) and 1 <= int(text) <= MAX_LISTED):
         raise InvalidError([f"limit must be an integer between 1 and {MAX_LISTED}: {text[:80]!a}"])
     return int(text)
-
-
-def _kind(outcome: Outcome | None) -> str:
-    match outcome:
-        case None:
-            return "scaling"
-        case Succeeded():
-            return "success"
-        case Failed():
-            return "failed"
-        case Rejected(reason):
-            return reason.kind
 
 
 def _message(kind: str, problems: Sequence[str]) -> str:

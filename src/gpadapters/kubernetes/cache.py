@@ -8,8 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 
-from gpadapters.kubernetes.fleet import Shapes, joined
+from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
+from gpadapters.kubernetes.fleet import Reach, Shapes, joined
 from gpadapters.kubernetes.objects import Adapter, Graph
+from gpadapters.kubernetes.rights import LIST, PATCH, Right, Rights
 from gpadapters.kubernetes.tracks import Track
 from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.pools import Deployment, ParticipantId
@@ -80,8 +82,9 @@ class Feed:
 class Cache:
     """Join graphs and adapters to deployments, whose fences are those of the ledger *domain*."""
 
-    def __init__(self, *, domain: str) -> None:
+    def __init__(self, *, domain: str, rights: Rights | None = None) -> None:
         self.domain = domain
+        self._rights = rights or Rights()
         self.graphs: Track[Graph] = Track()
         self.adapters: Track[Adapter] = Track()
         self.feed = Feed()
@@ -120,12 +123,20 @@ class Cache:
         for graph in self.graphs.of(participant):
             uid, shapes = self._shapes.get(participant, ("", {}))
             same = uid == graph.identity.uid
-            adapters, served = self.adapters.of(participant), participant.namespace in self.adapters.served
-            result = joined(graph, adapters, shapes if same else {}, served=served, domain=self.domain)
+            adapters, reach = self.adapters.of(participant), self._reach(participant.namespace)
+            result = joined(graph, adapters, shapes if same else {}, reach=reach, domain=self.domain)
             self._shapes[participant] = (graph.identity.uid, result.shapes)
             return result.deployment
         self._shapes.pop(participant, None)
         return None
+
+    def _reach(self, namespace: str) -> Reach:
+        return Reach(
+            served=namespace in self.adapters.served,
+            readable=Right(LIST, ADAPTERS, namespace) in self._rights,
+            adapters_writable=Right(PATCH, ADAPTERS, namespace) in self._rights,
+            graphs_writable=Right(PATCH, GRAPHS, namespace) in self._rights,
+        )
 
     def _deployments(self) -> Iterator[Deployment]:
         for participant in list(self.graphs.participants()):

@@ -13,10 +13,15 @@ VERSIONS = ("v1beta1", "v1alpha1")
 """The versions that are understood, the preferred one first."""
 
 OK = 200
+FORBIDDEN = 403
 NOT_FOUND = 404
 
 _GROUP = "/apis/nvidia.com"
 _LONGEST = 500  # characters of a server's message that are passed on
+
+
+class ForbiddenError(ObserveError):
+    """This account may not read what it asked for."""
 
 
 class Catalogue:
@@ -41,6 +46,14 @@ class Catalogue:
                 self._versions[plural] = version
                 return True
         return False
+
+
+def granted(answer: Answer) -> Answer:
+    """Return *answer*, which gives what was asked for, or raise what it refuses with."""
+    if answer.status == OK:
+        return answer
+    message = refusal(answer).message
+    raise ForbiddenError(message) if answer.status == FORBIDDEN else ObserveError(message)
 
 
 def refusal(answer: Answer) -> Refusal:

@@ -21,6 +21,7 @@ from gpadapters.kubernetes.following import Pace
 from gpadapters.kubernetes.lease import KubernetesLease
 from gpadapters.kubernetes.ledger import KubernetesLedger
 from gpadapters.kubernetes.observer import KubernetesObserver
+from gpadapters.kubernetes.rights import Rights
 from gpadapters.kubernetes.session import Session, load_configuration
 from gpcore.errors import MissingError, PortError
 
@@ -71,6 +72,9 @@ async def connect(
     """
     pace = pace or Pace()
     async with Session(partial(load_configuration, kubeconfig, context)) as session:
-        cache, catalogue = Cache(domain=domain), Catalogue(session)
-        observer = KubernetesObserver(session, cache, catalogue=catalogue, namespaces=namespaces, pace=pace)
+        rights, catalogue = Rights(), Catalogue(session)
+        cache = Cache(domain=domain, rights=rights)
+        observer = KubernetesObserver(
+            session, cache, catalogue=catalogue, rights=rights, namespaces=namespaces, pace=pace
+        )
         yield Cluster(observer, KubernetesExecutor(session, cache, catalogue=catalogue, pace=pace), session)

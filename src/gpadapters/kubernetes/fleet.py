@@ -25,6 +25,20 @@ class Joined:
     shapes: Shapes
 
 
+@attrs.frozen(kw_only=True)
+class Reach:
+    """How far we reach in one namespace.
+
+    *served* says whether there can be adapters at all: where not, nobody reads them, and the graph is written instead.
+    *readable* says whether we may list them.
+    """
+
+    served: bool = True
+    readable: bool = True
+    adapters_writable: bool = True
+    graphs_writable: bool = True
+
+
 @attrs.frozen
 class _Part:
     """A component with all that concerns it."""
@@ -32,7 +46,7 @@ class _Part:
     component: Component
     gpus: int | None
     adapters: tuple[Adapter, ...]
-    waits: bool  # for its adapter: whatever is written to the graph until then would be undone
+    held: str | None  # what keeps it from being scaled although it has a role
 
     @property
     def flaws(self) -> tuple[str, ...]:
@@ -54,19 +68,18 @@ class _Part:
         return None if most or self.flaws else 0
 
 
-def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, served: bool, domain: str) -> Joined:
+def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, reach: Reach, domain: str) -> Joined:
     """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object.
 
-    *served* says whether there can be adapters at all. Where not, nobody reads them, and the graph is written instead.
     *domain* names the ledger whose fences are ours.
     """
     shapes = {
         one.name: settled(asked=one.asked, told=one.told, current=graph.current, before=remembered.get(one.name))
         for one in graph.components
     }
-    parts = [_part(one, shapes[one.name].gpus, adapters, served=served) for one in graph.components]
+    parts = [_part(one, shapes[one.name].gpus, adapters, reach) for one in graph.components]
     roles = Counter(one.role for one in graph.components)
-    scaled = [part for part in parts if roles[part.component.role] == 1 and len(part.adapters) <= 1 and not part.waits]
+    scaled = [part for part in parts if roles[part.component.role] == 1 and part.held is None]
     pools = tuple(_pool(graph, part, role, domain) for part in scaled if (role := part.component.role) is not None)
     taken = {pool.component for pool in pools}
     deployment = Deployment(
@@ -74,6 +87,7 @@ def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, ser
         pools,
         fixed_gpus=_fixed(graph, (part for part in parts if part.component.name not in taken)),
         problems=(*_problems(graph, parts, adapters, roles), *_strangers(graph, adapters, pools, domain)),
+        unscaled=tuple(_unscaled(parts, roles)),
     )
     return Joined(deployment, shapes)
 
@@ -85,9 +99,24 @@ def authority_of(graph: Graph, adapters: Iterable[Adapter]) -> Authority:
     return Authority(f"deployment/{graph.participant.name}", graph.identity.uid)
 
 
-def _part(component: Component, gpus: int | None, adapters: Iterable[Adapter], *, served: bool) -> _Part:
+def _part(component: Component, gpus: int | None, adapters: Iterable[Adapter], reach: Reach) -> _Part:
     own = tuple(adapter for adapter in adapters if adapter.component == component.name)
-    return _Part(component, gpus, own, waits=served and component.adapted and component.role is not None and not own)
+    held = None if component.role is None else _held(component, own, reach)
+    return _Part(component, gpus, own, held)
+
+
+def _held(component: Component, own: Sequence[Adapter], reach: Reach) -> str | None:
+    """Return what keeps *component*, whose adapters are *own*, from being scaled."""
+    if len(own) > 1:
+        return f"component {component.name} has {len(own)} adapters: {', '.join(adapter.name for adapter in own)}"
+    if reach.served and component.adapted and not own:  # whatever is written to the graph would be undone
+        waits = "waits for its scaling adapter" if reach.readable else "has a scaling adapter, which we may not read"
+        return f"component {component.name} {waits}"
+    if own and not reach.adapters_writable:
+        return f"component {component.name} has a scaling adapter, which we may not write"
+    if not own and not reach.graphs_writable:
+        return f"component {component.name} is written in its deployment, which we may not"
+    return None
 
 
 def _pool(graph: Graph, part: _Part, role: Role, domain: str) -> Pool:
@@ -120,10 +149,8 @@ def _problems(
         yield "it is being deleted; it counts until it is gone"
     for part in parts:
         yield from _doubts(part)
-    for role, count in roles.items():
-        if role is not None and count > 1:
-            names = ", ".join(part.component.name for part in parts if part.component.role is role)
-            yield f"{count} components are of the role {role.value}: {names}; none of them is scaled"
+    for why in _doubles(parts, roles).values():
+        yield f"{why}; none of them is scaled"
     known = {part.component.name for part in parts}
     for adapter in adapters:
         if adapter.component is None:
@@ -142,11 +169,27 @@ def _strangers(graph: Graph, adapters: Iterable[Adapter], pools: Iterable[Pool],
 
 
 def _doubts(part: _Part) -> Iterable[str]:
-    name, many = part.component.name, part.adapters
     yield from part.flaws
     if not part.flaws and part.gpus is None:
-        yield f"component {name}: the GPUs per replica are not known"
-    if part.waits:
-        yield f"component {name} waits for its scaling adapter; it is not scaled before that is there"
-    if len(many) > 1:
-        yield f"component {name} has {len(many)} adapters: {', '.join(a.name for a in many)}; it is not scaled"
+        yield f"component {part.component.name}: the GPUs per replica are not known"
+    if part.held is not None:
+        yield f"{part.held}; it is not scaled"
+
+
+def _unscaled(parts: Sequence[_Part], roles: Counter[Role | None]) -> Iterable[tuple[Role, str]]:
+    """Yield each role that has components and no pool, with why."""
+    yield from _doubles(parts, roles).items()
+    for part in parts:
+        role = part.component.role
+        if role is not None and roles[role] == 1 and part.held is not None:
+            yield role, part.held
+
+
+def _doubles(parts: Sequence[_Part], roles: Counter[Role | None]) -> dict[Role, str]:
+    """Return the roles of several components, each with the sentence that says so."""
+    named = {role: [part.component.name for part in parts if part.component.role is role] for role in roles if role}
+    return {
+        role: f"{len(names)} components are of the role {role.value}: {', '.join(names)}"
+        for role, names in named.items()
+        if len(names) > 1
+    }

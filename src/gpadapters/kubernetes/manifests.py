@@ -27,7 +27,8 @@ class Values:
 
     *watched* are the Kubernetes namespaces whose deployments the planner scales, *allowed* those whose every pod may
     connect, *arguments* the planner's flags but those that the manifests themselves decide. *domain* is the name of the
-    ledger; where it is not *shared*, it is kept in the planner's memory, and there is one planner at a time.
+    ledger; where it is not *shared*, it is kept in the planner's memory, and there is one planner at a time. An
+    *account* is one that exists, of a planner that somebody else runs; then it gets its rights, and that is all.
     """
 
     name: str
@@ -41,18 +42,27 @@ class Values:
     watched: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    account: str | None = None
 
 
 def planner(values: Values) -> list[Json]:
     """Return every object of a planner, in the order in which to apply them."""
+    if values.account is not None:
+        return _rights(values)
     return [
         _service_account(values),
-        *(_role(values, watched) for watched in values.watched),
-        *(_role_binding(values, watched) for watched in values.watched),
-        *([_ledger_role(values), _ledger_role_binding(values)] if values.shared else []),
+        *_rights(values),
         _network_policy(values),
         _service(values),
         _deployment(values),
+    ]
+
+
+def _rights(values: Values) -> list[Json]:
+    return [
+        *(_role(values, watched) for watched in values.watched),
+        *(_role_binding(values, watched) for watched in values.watched),
+        *([_ledger_role(values), _ledger_role_binding(values)] if values.shared else []),
     ]
 
 
@@ -99,7 +109,7 @@ def _ledger_role_binding(values: Values) -> Json:
 def _binding(values: Values, role: str) -> Json:
     return {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": values.name, "namespace": values.namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": values.account or values.name, "namespace": values.namespace}],
     }
 
 

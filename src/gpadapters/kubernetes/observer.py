@@ -13,7 +13,9 @@ from gpadapters.kubernetes.cache import Cache
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS, VERSIONS, Catalogue
 from gpadapters.kubernetes.following import Follower, Kind, Pace
 from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
+from gpadapters.kubernetes.rights import Rights
 from gpadapters.kubernetes.session import Session
+from gpcore.conditions import Condition
 from gpcore.pools import ParticipantId
 from gpcore.ports import Observation
 
@@ -33,10 +35,12 @@ class KubernetesObserver:
         cache: Cache,
         *,
         catalogue: Catalogue,
+        rights: Rights,
         namespaces: Sequence[str],
         pace: Pace,
     ) -> None:
         self._cache = cache
+        self._rights = rights
         self._pace = pace
         self._certain = False
         self._unseen = tuple(dict.fromkeys(namespaces))  # those of which nothing was shown yet
@@ -49,6 +53,7 @@ class KubernetesObserver:
                     namespace=namespace,
                     session=session,
                     catalogue=catalogue,
+                    rights=rights,
                     listener=self,
                     pace=pace,
                 )
@@ -58,6 +63,11 @@ class KubernetesObserver:
     def problem(self) -> str | None:
         """Return what keeps the cluster from being followed, or None where nothing does."""
         return next((f"{one.name}: {one.problem}" for one in self._followers if one.problem is not None), None)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return which rights are missing, and what follows from each."""
+        return self._rights.conditions
 
     @property
     def watch_age_s(self) -> float:
@@ -81,6 +91,15 @@ class KubernetesObserver:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for one in self._followers:
+                one.begin()  # nobody may wait for what nobody follows any more
+
+    async def refresh(self) -> None:
+        """List what may not be watched, and return when that is shown; see the port."""
+        polling = [one for one in self._followers if one.polling]
+        if polling:
+            await asyncio.gather(*(one.refresh() for one in polling))
+            await self._cache.feed.shown()
 
     def changed(self, participants: set[ParticipantId]) -> None:
         """Take note that a follower learned something of *participants*."""
@@ -98,6 +117,10 @@ class KubernetesObserver:
         if self._certain:
             self._certain = False
             self._cache.uncertain()
+
+    def limited(self, namespace: str) -> None:
+        """Take note that a follower learned what we may do in *namespace*."""
+        self._cache.changed([one for one in self._cache.graphs.participants() if one.namespace == namespace])
 
     def _begin(self) -> None:
         self._certain = False

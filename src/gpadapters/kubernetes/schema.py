@@ -222,11 +222,23 @@ class Served(msgspec.Struct):
     resources: list[Resource]
 
 
+class Verdict(msgspec.Struct):
+    """What the API server's authorizer says."""
+
+    allowed: bool
+
+
+class Review(msgspec.Struct):
+    """The answer to the question whether this account may do something."""
+
+    status: Verdict
+
+
 T = TypeVar("T")
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
-    for kind in (GraphObject, AdapterObject, AnyObject, Page, Bookmark, Change, Refusal, Served)
+    for kind in (GraphObject, AdapterObject, AnyObject, Page, Bookmark, Change, Refusal, Served, Review)
 }
 
 

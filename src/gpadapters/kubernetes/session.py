@@ -23,6 +23,7 @@ from yarl import URL
 from gpadapters.kubernetes.official import Configuration, load_incluster_config, load_kube_config
 from gpcore.errors import ConfigError, PortError
 
+JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 
 _CONNECT_S = 5.0

@@ -22,9 +22,10 @@ from gpadapters.router.admin import application
 from gpadapters.router.asking import Defaults
 from gpadapters.router.client import Client
 from gpadapters.router.counting import Count
+from gpadapters.router.following import followed
 from gpadapters.router.service import Router
 from gpadapters.router.settings import Settings
-from gpadapters.router.sources import EndpointSource, followed
+from gpadapters.router.sources import EndpointSource
 from gpcore.errors import InvalidError
 from gpcore.routing import RoutingTable
 

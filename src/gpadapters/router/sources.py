@@ -4,23 +4,18 @@ Rules of this file: a source yields whole values, first what is now and then eve
 the last value in place and is told.
 """
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from gpadapters.router.fleet import Address, Endpoints
+from gpadapters.router.following import MAX_BYTES, POLL_S, followed
 from gpcore.errors import ConfigError, InvalidError
 
 log = logging.getLogger(__name__)
-
-_MAX_BYTES = 1 << 20
-_POLL_S = 1.0
-
-Read = TypeVar("Read")
 
 
 class EndpointSource(Protocol):
@@ -46,7 +41,7 @@ class Fixed:
 class FromFile:
     """Endpoints of a JSON file: an object of lists of URLs, by namespace."""
 
-    def __init__(self, path: Path, *, every_s: float = _POLL_S) -> None:
+    def __init__(self, path: Path, *, every_s: float = POLL_S) -> None:
         """Read nothing yet."""
         self._path = path
         self._every_s = every_s
@@ -58,42 +53,6 @@ class FromFile:
                 log.warning("%s is not used: %s", self._path, found)
             else:
                 yield found
-
-
-async def followed(
-    path: Path, read: Callable[[bytes], Read], *, every_s: float = _POLL_S
-) -> AsyncIterator[Read | InvalidError]:
-    """Yield what *read* makes of *path*, again whenever its bytes change; what is wrong is yielded as an error.
-
-    The bytes are compared and not the times: a file that is swapped by a symbolic link, as a ConfigMap is, may well
-    keep its time.
-    """
-    before: bytes | None = None
-    missing = False
-    while True:
-        try:
-            data = await asyncio.to_thread(_bytes, path)
-        except OSError as error:
-            if not missing:
-                yield ConfigError([f"{path} cannot be read: {error.strerror}"])
-            missing = True
-        else:
-            if data != before or missing:
-                yield _tried(read, data)
-            before, missing = data, False
-        await asyncio.sleep(every_s)
-
-
-def _tried(read: Callable[[bytes], Read], data: bytes) -> Read | InvalidError:
-    try:
-        return read(data)
-    except InvalidError as error:
-        return error
-
-
-def _bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MAX_BYTES + 1)
 
 
 def read_pools(pools: Iterable[str]) -> Endpoints:
@@ -111,8 +70,8 @@ def read_pools(pools: Iterable[str]) -> Endpoints:
 
 def read_endpoints(data: bytes) -> Endpoints:
     """Return the endpoints that a file names, or raise ConfigError with every problem."""
-    if len(data) > _MAX_BYTES:
-        raise ConfigError([f"more than {_MAX_BYTES} bytes"])
+    if len(data) > MAX_BYTES:
+        raise ConfigError([f"more than {MAX_BYTES} bytes"])
     try:
         named = msgspec.json.decode(data, type=dict[str, list[str]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

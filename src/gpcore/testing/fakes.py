@@ -76,6 +76,10 @@ class MemoryCluster:
         finally:
             self._feeds.remove(feed)
 
+    async def refresh(self) -> None:
+        """Return when every reader that waits has seen all that was shown."""
+        await asyncio.sleep(0)
+
     async def apply(self, step: Step) -> Applying:
         """Write *step* if every pool is as it says; every reader that waits has seen the result before the answer."""
         return await self._answered(lambda: self._write(step))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 
 from gpcore import control
 from gpcore.control import Rules, State, Transition
-from gpcore.decisions import INVALID, Approved, CeilingBreach, Decision, FloorBreach, Rejected, explain
+from gpcore.decisions import INVALID, Approved, CeilingBreach, Decision, FloorBreach, NotScaled, Rejected, explain
 from gpcore.errors import InvalidError
 from gpcore.events import Decided, Event, Submitted
 from gpcore.plans import Change, Plan
@@ -176,10 +176,10 @@ def rest(trial: Trial) -> str | None:
 
 
 def sense(trial: Trial) -> str | None:
-    """Refuse as such a request that makes no sense for this fleet."""
+    """Refuse as such a request that makes no sense for this fleet, or is for workers that nobody may scale."""
     if trial.asked:
         return None
-    refused = isinstance(trial.decision, Rejected) and isinstance(trial.decision.reason, INVALID)
+    refused = isinstance(trial.decision, Rejected) and isinstance(trial.decision.reason, (*INVALID, NotScaled))
     return None if refused else "the request makes no sense here"
 
 
@@ -253,6 +253,7 @@ REGIONS = (
     "shape_unknown",
     "unknown_deployment",
     "unknown_pool",
+    "not_scaled",
     "wrong_component",
     "one_pool_twice",
 )

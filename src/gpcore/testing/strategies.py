@@ -126,13 +126,15 @@ def deployments(
 ) -> Deployment:
     """Draw a deployment, that of *participant* where one is given.
 
-    It has a pool for each role of one of the *shapes*; *settled* and *known* are those of `pools`.
+    It has a pool for each role of one of the *shapes*; *settled* and *known* are those of `pools`. What else of it uses
+    GPUs are workers of another role that something keeps from being scaled.
     """
     owner = draw(participants()) if participant is None else participant
     shape = draw(st.sampled_from(tuple(shapes)))
     drawn = tuple(draw(pools(PoolKey(owner, role), settled=settled, known=known)) for role in shape)
     fixed = draw(st.sampled_from((0, 0, 0, 1, 4) if known else (0, None, 1)))
-    return Deployment(owner, drawn, fixed_gpus=fixed)
+    held = () if fixed == 0 else tuple((role, "something keeps them") for role in Role if role not in shape)
+    return Deployment(owner, drawn, fixed_gpus=fixed, unscaled=held[:1])
 
 
 @st.composite

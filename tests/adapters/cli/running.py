@@ -14,10 +14,11 @@ GPCTL = (sys.executable, "-m", "gpadapters.cli")
 
 @attrs.frozen
 class Daemon:
-    """A planner that is ready, and where it listens."""
+    """A planner that is ready, where it listens, and what it logged until then."""
 
     url: str
     process: subprocess.Popen[str]
+    said: str = ""
 
 
 def gpctl(*arguments: str, server: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
@@ -38,17 +39,18 @@ def started(*arguments: str, **environ: str) -> Iterator[Daemon]:
     command: Sequence[str] = (*GPCTL, "planner", *arguments)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environ) as process:
         try:
-            yield Daemon(_ready(process), process)
+            url, said = _ready(process)
+            yield Daemon(url, process, said)
         finally:
             process.kill()
             process.communicate()
 
 
-def _ready(process: subprocess.Popen[str]) -> str:
+def _ready(process: subprocess.Popen[str]) -> tuple[str, str]:
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
         lines.append(line)
         if found := re.search(r"ready.* (http://[^\s\"]+)", line):
-            return found[1]
+            return found[1], "".join(lines)
     raise AssertionError("".join(lines))

@@ -71,7 +71,30 @@ def test_an_address_that_others_reach_needs_a_word(given: str) -> None:
     assert started_with("--listen", given, "--insecure-no-auth").listen.port == 80
 
 
+def test_http_is_spoken_unless_something_else_is_asked_for() -> None:
+    assert started_with().transports == {"http"}
+    both = started_with("--transport", "http,dynamo", DYN_NAMESPACE="infra")
+    assert (both.transports, both.dynamo_namespace) == (frozenset({"http", "dynamo"}), "infra")
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "-a", "a b", "${NAME}"])
+def test_dynamos_runtime_is_served_in_a_namespace_that_an_address_can_hold(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"--transport dynamo serves in the Dynamo namespace DYN_NAMESPACE"):
+        started_with("--transport", "dynamo", DYN_NAMESPACE=name)
+
+
+def test_probes_and_metrics_alone_may_be_reached_by_everybody() -> None:
+    found = started_with("--transport", "dynamo", "--listen", "0.0.0.0:8080", DYN_NAMESPACE="infra")
+    assert not found.insecure_no_auth
+    with pytest.raises(ConfigError, match="callers are not authenticated"):
+        started_with("--transport", "http,dynamo", "--listen", "0.0.0.0:8080", DYN_NAMESPACE="infra")
+
+
 BAD = {
+    "pigeons": (["--transport", "http,pigeon"], "--transport: must be http or dynamo, or several with commas"),
+    "one transport twice": (["--transport", "http,http"], "--transport: must be http or dynamo, or several"),
+    "no transport": (["--transport", ""], "--transport: must be http or dynamo, or several"),
+    "no Dynamo namespace": (["--transport", "dynamo"], "letters, digits, '-' and '_': None"),
     "floor above ceiling": (["--min-total-gpus", "8", "--max-total-gpus", "4"], "--min-total-gpus (8) must be at most"),
     "floor without room": (["--min-total-gpus", "1", "--max-total-gpus", "0"], "--min-total-gpus (1) must be at most"),
     "negative ceiling": (["--max-total-gpus", "-5"], "--max-total-gpus: must be a number of GPUs, or -1"),

@@ -96,6 +96,18 @@ def test_it_has_its_rights_in_each_namespace_that_it_watches_and_in_no_other(
     assert (subject["name"], subject["namespace"]) == ("global-planner", "gp")
 
 
+def test_an_account_that_runs_a_planner_already_gets_the_same_rights_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--namespace", "gp", "--kubernetes-namespaces", "llm-a", "llm-b"]
+    every = printed(capsys, *flags)
+    objects = printed(capsys, *flags, "--service-account", "planner-serviceaccount")
+    assert [one["kind"] for one in objects] == ["Role", "Role", "RoleBinding", "RoleBinding"]
+    assert objects[:2] == [one for one in every if one["kind"] == "Role"]
+    subject = {"kind": "ServiceAccount", "name": "planner-serviceaccount", "namespace": "gp"}
+    assert [one["subjects"] for one in objects[2:]] == [[subject]] * 2
+
+
 def test_the_guides_arguments_reach_the_planner_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     guide = ["--managed-namespaces", "llm-gp-prefill-0", "llm-gp-decode-0", "--max-total-gpus", "16"]
     arguments = container(printed(capsys, *guide))["args"]

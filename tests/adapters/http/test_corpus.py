@@ -122,6 +122,6 @@ def test_every_refusal_that_a_request_can_meet_has_a_case() -> None:
     elsewhere = {
         *("scaling", "busy", "failed", "internal", "policy_broken", "overloaded", "stopping"),  # test_server.py
         *("not_found", "method_not_allowed", "body_timeout"),  # test_server.py, test_hostile.py
-        "ambiguous_name",  # of the fleet, not of a request
+        *("ambiguous_name", "not_scaled"),  # of the fleet, not of a request
     }
     assert met == set(CODES) - elsewhere

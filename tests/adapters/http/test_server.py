@@ -4,12 +4,12 @@ import logging
 import httpx
 import pytest
 
-from gpadapters import daemon
+from gpadapters import answering, daemon
 from gpadapters.daemon import Planner
-from gpadapters.http import server
 from gpadapters.http.client import Answer, Client, UnreachableError
 from gpadapters.http.codes import CODES
 from gpadapters.http.server import Listen, Waits, serve
+from gpcore.conditions import Condition
 from gpcore.control import Rules, State
 from gpcore.errors import ConfigError
 from gpcore.pools import ParticipantId, PoolKey, Role
@@ -154,7 +154,7 @@ async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> 
 
 
 async def test_only_so_many_block_and_they_keep_nobody_else_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_BLOCKING", 2)
+    monkeypatch.setattr(answering, "MAX_BLOCKING", 2)
     cluster = MemoryCluster(
         [deployment("a", {"prefill": (4, 1)}), deployment("b", {"prefill": (4, 1)})], acquire_lag_s=float("inf")
     )
@@ -231,12 +231,44 @@ async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
         assert (await client.get("/v1/budget")).status_code == 503
         async with planner.running():
             await until(lambda: planner.state.ready)
-            assert (await client.get("/readyz")).json() == {"status": "ready"}
+            assert (await client.get("/readyz")).json() == {"status": "ready", "conditions": []}
             cluster.go_stale()
             await until(lambda: planner.state.stale)
             stale = await client.get("/readyz")
             assert stale.status_code == 503
             assert stale.json()["message"] == "the cluster is not being followed at the moment"
+
+
+async def test_a_planner_that_is_ready_says_what_it_runs_without() -> None:
+    cluster, missing = MemoryCluster(), Condition("watch_forbidden", "not allowed to watch")
+    planner = Planner(Rules(), cluster, cluster)
+    served = serve(planner, Listen(port=0), conditions=lambda: [missing])
+    async with served as url, httpx.AsyncClient(base_url=url) as client, planner.running():
+        await until(lambda: planner.state.ready)
+        told = {"kind": "watch_forbidden", "detail": "not allowed to watch"}
+        assert (await client.get("/readyz")).json() == {"status": "ready", "conditions": [told]}
+
+
+class Polled(MemoryCluster):
+    """A cluster in which somebody else has changed a deployment when it is looked at anew."""
+
+    async def refresh(self) -> None:
+        self.put(deployment("a", {"prefill": (6, 1)}))
+        await super().refresh()
+
+
+@pytest.mark.parametrize("path", ["/v1/scale", "/v1/decide"])
+async def test_every_decision_is_made_on_a_fresh_view(path: str) -> None:
+    cluster = Polled([deployment("a", {"prefill": (4, 1)})])
+    planner = Planner(Rules(), cluster, cluster)
+    async with (
+        serve(planner, Listen(port=0)) as url,
+        httpx.AsyncClient(base_url=url) as client,
+        planner.running(),
+    ):
+        await until(lambda: planner.state.ready)
+        answer = (await client.post(path, json=document())).json()
+        assert answer["plan"] == [], "it is at 6 already"
 
 
 async def test_a_probe_is_no_request_that_is_refused() -> None:
@@ -396,3 +428,19 @@ def test_a_planner_that_is_not_there_is_an_error() -> None:
         pytest.raises(UnreachableError, match=said),
     ):
         client.budget()
+
+
+async def test_where_only_probes_are_served_everybody_may_connect_and_nobody_can_ask(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})])
+    planner = Planner(Rules(), cluster, cluster)
+    everywhere = Listen("0.0.0.0", 0, probes_only=True)  # noqa: S104 - that this is allowed is what is tested
+    async with planner.running(), serve(planner, everywhere) as url, httpx.AsyncClient(trust_env=False) as client:
+        await until(lambda: planner.state.ready)
+        here = url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        codes = {path: (await client.get(f"{here}{path}")).status_code for path in ("/healthz", "/readyz", "/metrics")}
+        assert codes == dict.fromkeys(codes, 200)
+        assert (await client.post(f"{here}/v1/scale", json=document())).status_code == 404
+        assert (await client.get(f"{here}/v1/pools")).status_code == 404
+    assert "INSECURE" not in caplog.text

@@ -69,20 +69,22 @@ class Scripted:
     """What is answered next, and what was asked. What is asked beyond the script gets an empty, quiet cluster."""
 
     lists: deque[Said | bytes] = attrs.field(factory=deque)
+    others: deque[Said | bytes] = attrs.field(factory=deque)  # lists of adapters
     watches: deque[Said] = attrs.field(factory=deque)
     writes: deque[Said] = attrs.field(factory=deque)
     reads: deque[Said] = attrs.field(factory=deque)
+    reviews: deque[Said] = attrs.field(factory=deque)
     discovery: deque[Said] = attrs.field(factory=deque)
     asked: list[web.Request] = attrs.field(factory=list)
     patches: list[Any] = attrs.field(factory=list)
     kinds: list[str] = attrs.field(factory=lambda: [GRAPHS, ADAPTERS])  # those that are served
+    forbidden: set[tuple[str, str]] = attrs.field(factory=set)  # verbs and kinds, as the reviews tell
     url: str = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
-        if request.method == "PATCH":
-            self.patches.append(await request.json())
-            return await self._say(request, self.writes.popleft())
+        if request.method != "GET":
+            return await self._review(request) if request.method == "POST" else await self._write(request)
         if request.path.endswith(("/v1beta1", "/v1alpha1")):
             if self.discovery:
                 return await self._say(request, self.discovery.popleft())
@@ -91,9 +93,21 @@ class Scripted:
             mine = request.path.endswith(GRAPHS) and self.watches
             return await self._say(request, self.watches.popleft() if mine else Said(hold=True))
         if request.path.endswith((GRAPHS, ADAPTERS)):
-            said = self.lists.popleft() if request.path.endswith(GRAPHS) and self.lists else page()
+            script = self.lists if request.path.endswith(GRAPHS) else self.others
+            said = script.popleft() if script else page()
             return await self._say(request, Said(said) if isinstance(said, bytes) else said)
         return await self._say(request, self.reads.popleft())
+
+    async def _review(self, request: web.Request) -> web.StreamResponse:
+        if self.reviews:
+            return await self._say(request, self.reviews.popleft())
+        attributes = (await request.json())["spec"]["resourceAttributes"]
+        granted = (attributes["verb"], attributes["resource"]) not in self.forbidden
+        return web.json_response({"status": {"allowed": granted}}, status=201)
+
+    async def _write(self, request: web.Request) -> web.StreamResponse:
+        self.patches.append(await request.json())
+        return await self._say(request, self.writes.popleft())
 
     async def _say(self, request: web.Request, said: Said) -> web.StreamResponse:
         response = web.StreamResponse(status=said.status, headers=said.headers)

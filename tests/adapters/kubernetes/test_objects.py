@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpadapters.kubernetes.fleet import Joined, joined
+from gpadapters.kubernetes.fleet import Joined, Reach, joined
 from gpadapters.kubernetes.gpus import Shape
 from gpadapters.kubernetes.objects import claim_of, read_adapter, read_graph
 from gpadapters.kubernetes.schema import FENCE
@@ -46,7 +46,7 @@ def raw(obj: object) -> bytes:
 
 def join(obj: Json, *adapters: Json, shapes: dict[str, Shape] | None = None, served: bool = True) -> Joined:
     graph, known = read_graph(raw(obj)), [read_adapter(raw(one)) for one in adapters]
-    return joined(graph, known, shapes or {}, served=served, domain=DOMAIN)
+    return joined(graph, known, shapes or {}, reach=Reach(served=served), domain=DOMAIN)
 
 
 def read(obj: Json, *adapters: Json) -> Deployment:
@@ -280,9 +280,8 @@ class TestAdapters:
         deployment = read(dgd(worker(kind, scalingAdapter={}), worker("worker", name="x"), status=told(replicas=5)))
         assert [pool.component for pool in deployment.pools] == ["x"]
         assert (deployment.fixed_gpus, deployment.totals.charged) == (10, 16)
-        assert deployment.problems == (
-            "component w waits for its scaling adapter; it is not scaled before that is there",
-        )
+        assert deployment.problems == ("component w waits for its scaling adapter; it is not scaled",)
+        assert deployment.unscaled == ((Role(kind), "component w waits for its scaling adapter"),)
 
     def test_with_its_adapter_such_a_component_is_a_pool(self) -> None:
         deployment = read(dgd(worker(scalingAdapter={})), dgdsa())

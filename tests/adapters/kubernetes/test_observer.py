@@ -11,6 +11,7 @@ import pytest
 
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
 from gpadapters.kubernetes.cluster import Cluster, Pace
+from gpadapters.kubernetes.rounds import Rounds
 from gpcore.events import Gone, Listed, Seen, Stale
 from gpcore.pools import Role
 from gpcore.ports import Observation
@@ -212,6 +213,140 @@ async def test_two_cannot_observe_at_once(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="observed already"):
             await anext(cluster.observer.observe())
         await stream.aclose()
+
+
+POLLING = attrs.evolve(QUICK, poll_s=60.0)
+
+
+class TestWithoutRights:
+    """What an account does that may not do all that ours may."""
+
+    async def test_what_may_not_be_watched_is_listed_for_whoever_asks(self, tmp_path: Path) -> None:
+        script = Scripted(watches=deque([refused(403)]))
+        script.lists += [page(graph(replicas=count, generation=count, version=str(count))) for count in (2, 3, 4)]
+        async with connected(script, tmp_path, POLLING) as cluster:
+            shown: list[object] = []
+            following = asyncio.create_task(self.follow(cluster, shown))
+            while not cluster.observer.conditions:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert shown == [("Listed", {"a": 2})]
+            await cluster.observer.refresh()
+            assert shown[1:] == [("Seen", "a", 3)]
+            await asyncio.gather(*(cluster.observer.refresh() for _ in range(50)))
+            assert shown[2:] == [("Seen", "a", 4)]
+            assert not script.lists, "many who ask at once share one list"
+            lists = [one for one in script.asked if one.path.endswith(GRAPHS) and "watch" not in one.query]
+            assert len(lists) == 3
+            assert {one.kind for one in cluster.observer.conditions} == {"watch_forbidden"}
+            following.cancel()
+
+    async def test_whoever_asks_during_a_list_waits_for_the_next(self) -> None:
+        rounds, order = Rounds(), list[str]()
+
+        async def wait(name: str) -> None:
+            await rounds.next()
+            order.append(name)
+
+        early = asyncio.create_task(wait("early"))
+        await asyncio.sleep(0)
+        rounds.begin()
+        late = asyncio.create_task(wait("late"))
+        await asyncio.sleep(0)
+        rounds.end()
+        await early
+        assert order == ["early"]
+        rounds.begin()
+        rounds.end()
+        await late
+
+    async def test_without_being_asked_it_lists_every_few_seconds(self, tmp_path: Path) -> None:
+        script = Scripted(watches=deque([refused(403)]))
+        script.lists += [page(graph()), page(graph(version="2", generation=2, replicas=9)), page()]
+        async with connected(script, tmp_path, attrs.evolve(QUICK, poll_s=0.01)) as cluster:
+            shown = [told(one) for one in await observed(cluster, 3)]
+            assert shown == [("Listed", {"a": 2}), ("Seen", "a", 9), ("Gone", "a")]
+
+    async def test_who_asks_while_nothing_can_be_listed_is_let_go(self, tmp_path: Path) -> None:
+        script = Scripted(watches=deque([refused(403)]), lists=deque([page(graph()), refused(503)]))
+        async with connected(script, tmp_path, attrs.evolve(POLLING, backoff_s=60.0, backoff_max_s=60.0)) as cluster:
+            shown: list[object] = []
+            following = asyncio.create_task(self.follow(cluster, shown))
+            while not cluster.observer.conditions:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            for _ in range(2):
+                async with asyncio.timeout(5):
+                    await cluster.observer.refresh()
+            assert shown == [("Listed", {"a": 2}), "Stale"]
+            following.cancel()
+
+    async def test_who_asks_when_it_ends_is_let_go(self, tmp_path: Path) -> None:
+        script = Scripted(watches=deque([refused(403)]), lists=deque([page(graph()), Said(hold=True)]))
+        async with connected(script, tmp_path, POLLING) as cluster:
+            following = asyncio.create_task(self.follow(cluster, []))
+            while not cluster.observer.conditions:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            asking = asyncio.create_task(cluster.observer.refresh())
+            while len([one for one in script.asked if one.path.endswith(GRAPHS)]) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            following.cancel()
+            async with asyncio.timeout(5):
+                await asking
+
+    async def test_a_right_that_is_given_later_is_used(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        later = Said(event("MODIFIED", graph(version="12", generation=2, replicas=5)), hold=True)
+        script = Scripted(watches=deque([refused(403), later]), lists=deque([page(graph()), page(graph())]))
+        async with connected(script, tmp_path, attrs.evolve(POLLING, relist_s=0.05)) as cluster:
+            shown = [told(one) for one in await observed(cluster, 2)]
+            assert shown == [("Listed", {"a": 2}), ("Seen", "a", 5)]
+            assert cluster.observer.conditions == ()
+        said = [one.getMessage() for one in caplog.records if "watch dynamo" in one.getMessage()]
+        assert [line.split()[0] for line in said] == ["MISSING", "the"], "each change is told once"
+
+    async def test_adapters_that_may_not_be_listed_keep_what_has_one_from_being_scaled(self, tmp_path: Path) -> None:
+        script = Scripted(lists=deque([page(graph("a", scalingAdapter={}), graph("b", uid="ub"))]))
+        script.others.append(refused(403))
+        async with connected(script, tmp_path) as cluster:
+            (listed,) = await observed(cluster, 1)
+        assert isinstance(listed, Listed)
+        adapted, plain = listed.deployments
+        assert [one.pool(Role.PREFILL) is not None for one in (adapted, plain)] == [False, True]
+        assert adapted.totals.charged == 4
+        assert adapted.unscaled_because(Role.PREFILL) == "component w has a scaling adapter, which we may not read"
+
+    @pytest.mark.parametrize("kind", [GRAPHS, ADAPTERS])
+    async def test_what_may_not_be_written_is_counted_and_not_scaled(self, kind: str, tmp_path: Path) -> None:
+        own = page({"metadata": {**graph()["metadata"], "name": "a-w"}, "spec": ADAPTED})
+        script = Scripted(forbidden={("patch", kind)})
+        script.lists.append(page(graph("a", scalingAdapter={}), graph("b", uid="ub")))
+        script.others.append(own)
+        async with connected(script, tmp_path) as cluster:
+            (listed,) = await observed(cluster, 1)
+            assert [one.kind for one in cluster.observer.conditions] == ["write_forbidden"]
+        assert isinstance(listed, Listed)
+        held = {one.id.name: one.unscaled_because(Role.PREFILL) for one in listed.deployments}
+        assert held == {
+            "a": "component w has a scaling adapter, which we may not write" if kind == ADAPTERS else None,
+            "b": "component w is written in its deployment, which we may not" if kind == GRAPHS else None,
+        }
+        assert sum(one.totals.charged for one in listed.deployments) == 8
+
+    @pytest.mark.parametrize(
+        "said", [refused(403), refused(500), Said(b"{}", 201), Said(b"half", 201), Said(b'{"status":{}}', 201)]
+    )
+    async def test_where_nobody_says_whether_we_may_write_the_write_will_tell(self, said: Said, tmp_path: Path) -> None:
+        script = Scripted(lists=deque([page(graph())]), reviews=deque([said] * 2))
+        async with connected(script, tmp_path) as cluster:
+            assert [told(one) for one in await observed(cluster, 1)] == [("Listed", {"a": 2})]
+            assert cluster.observer.conditions == ()
+        assert not script.reviews
+
+    async def follow(self, cluster: Cluster, shown: list[object]) -> None:
+        async for observation in cluster.observer.observe():
+            shown.append(told(observation))  # noqa: PERF401 - they are read as they come
+
+
+ADAPTED = {"replicas": 2, "dgdRef": {"name": "a", "componentName": "w"}}
 
 
 async def test_a_token_that_was_refused_is_read_again(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ async def test_an_observer_sees_everything_first_and_then_each_change() -> None:
     assert await anext(observations) == Gone(A)
 
 
+async def test_after_a_refresh_every_reader_has_seen_what_was_before_it() -> None:
+    cluster = MemoryCluster([deployment()])
+    seen: list[Observation] = []
+    task = await reading(cluster, seen)
+    cluster.put(deployment(prefill=7))
+    await cluster.refresh()
+    assert seen[-1] == Seen(cluster.deployments[0])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_step_lands_whole_and_every_reader_has_seen_it_before_the_answer() -> None:
     cluster = MemoryCluster([deployment()])
     seen: tuple[list[Observation], list[Observation]] = ([], [])

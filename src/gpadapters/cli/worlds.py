@@ -1,0 +1,93 @@
+"""What a planner works on, by its settings: a cluster or the memory, a ledger, and an election beside it.
+
+Rules of this file: it chooses the adapters and connects them; what they do is theirs. An adapter that was not chosen
+is not imported.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpadapters.cli.options import Settings
+from gpadapters.daemon import World
+from gpcore.conditions import Condition
+from gpcore.errors import ConfigError
+from gpcore.ports import LeaseStore, LedgerStore
+from gpcore.testing.stores import MemoryLedger
+
+if TYPE_CHECKING:
+    from gpadapters.kubernetes.observer import KubernetesObserver
+
+log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Connected:
+    """What the planner works on, where it stands for election, and for how long nothing was heard."""
+
+    world: World
+    lease: LeaseStore | None = None
+    silence: Callable[[], float] | None = None
+    lacking: Callable[[], Sequence[Condition]] = tuple
+
+
+async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
+    """Connect to what the planner works on, until *stack* is left."""
+    if chosen.fleet is not None:
+        from gpadapters.cli.fleet import cluster  # noqa: PLC0415 (the other world needs no kit)
+
+        memory = cluster(chosen.fleet)
+        ledger, lease = _local(chosen)
+        return Connected(World(memory, memory, ledger), lease)
+    from gpadapters.kubernetes import cluster as kubernetes  # noqa: PLC0415 (the other world needs no client)
+    from gpadapters.kubernetes.here import namespace_here  # noqa: PLC0415
+
+    kubeconfig, context = chosen.kubeconfig, chosen.context
+    if kubeconfig is not None and not kubeconfig.is_file():
+        raise ConfigError([f"--kubeconfig: {kubeconfig} is no file"])  # the client would take it for an empty one
+    home = chosen.home or namespace_here(kubeconfig=kubeconfig, context=context)
+    kept_there = chosen.ledger.kind in ("auto", "kubernetes")
+    domain = f"{home if kept_there else 'local'}/{chosen.domain}"
+    opened = kubernetes.connect(chosen.namespaces or (home,), domain=domain, kubeconfig=kubeconfig, context=context)
+    there = await stack.enter_async_context(opened)
+    ledger, lease = _local(chosen)
+    refusal = await there.ledger_refused(home, chosen.domain) if kept_there else None
+    if kept_there and (refusal is None or chosen.ledger.kind == "kubernetes"):
+        ledger, lease = there.ledger(home, chosen.domain), there.lease(home, chosen.domain)
+    volatile = isinstance(ledger, MemoryLedger)
+    lacking = (_volatile(refusal or "as --ledger memory says"),) if volatile else ()
+    for one in lacking:
+        log.warning("%s: %s; apply what `gpctl manifests planner` prints to have all of it", one.kind, one.detail)
+    observer = there.observer
+    elects = chosen.elects and not chosen.no_operation
+    world = World(observer, there.executor, ledger)
+    told = partial(_lacking, observer, lacking)
+    return Connected(world, lease if elects else None, lambda: observer.watch_age_s, told)
+
+
+def _lacking(observer: "KubernetesObserver", always: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    return (*observer.conditions, *always)
+
+
+def _local(chosen: Settings) -> tuple[LedgerStore, LeaseStore | None]:
+    """Return the ledger of this machine, and the lease beside it, where several planners can share it."""
+    if chosen.ledger.file is not None:
+        from gpadapters.sqlite.lease import SqliteLease  # noqa: PLC0415 (most planners have no such file)
+        from gpadapters.sqlite.ledger import SqliteLedger  # noqa: PLC0415
+
+        file, name = chosen.ledger.file, chosen.domain
+        return SqliteLedger(file, name=name), SqliteLease(file, name=name) if chosen.elects else None
+    return MemoryLedger(), None
+
+
+def _volatile(why: str) -> Condition:
+    """Return what cannot be promised with a ledger that ends with this process."""
+    return Condition(
+        "LedgerVolatile",
+        f"the ledger is kept in this process alone ({why}), so this is not promised: the ceiling while a second "
+        "planner runs, and operations and wishes after a restart",
+    )
