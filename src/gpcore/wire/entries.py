@@ -3,8 +3,8 @@
 An entry reads `SHARED+NAME FENCE HELD`, and while something is reserved `... OLD NEW KILL OPERATION AFTERS`. NAME is
 the object, as `OBJECT/NAMESPACE/DEPLOYMENT` where `~` in OBJECT stands for the deployment's name; of it the first
 SHARED characters are those of the line before. HELD are the pools, as `p4x8d2` for 4 replicas of prefill with 8 GPUs
-each, and 2 of decode with nobody knows how many; AFTERS are replicas in the same way. Whatever in a name is not a plain
-character, or means something here, is written as its bytes, as `%20`.
+each, and 2 of decode with nobody knows how many; AFTERS are replicas in the same way. OLD is `=` where it is FENCE.
+Whatever in a name is not a plain character, or means something here, is written as its bytes, as `%20`.
 
 Rules of this file: a line says all of its entry, given the line before; what cannot be an entry is refused with the
 reason.
@@ -28,8 +28,9 @@ LETTERS = {role: role.value[0] for role in Role}
 ROLES = {letter: role for role, letter in LETTERS.items()}
 _POOLS = re.compile(rf"(?:[{''.join(ROLES)}]\d{{1,10}}(?:x\d{{1,10}})?)*", re.ASCII)
 _POOL = re.compile(rf"([{''.join(ROLES)}])(\d+)(?:x(\d+))?", re.ASCII)
-_ODD = re.compile(r"[^!-$&-*,-}]+")  # what is not printable ASCII, and '%', '+', '~'
+_ODD = re.compile(r"[^!-$&-*,-<>-}]+")  # what is not printable ASCII, and '%', '+', '=', '~'
 _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
+_SAME = "="
 _AT_REST = 3
 _RESERVED = 8
 _SLASHES = 2
@@ -82,7 +83,9 @@ def entry_text(entry: Entry) -> str:
     if reservation is None:
         return rest
     afters = "".join(f"{LETTERS[role]}{replicas}" for role, replicas in reservation.afters)
-    return f"{rest} {' '.join(map(plain, reservation.fence))} {plain(reservation.operation)} {afters}"
+    old, new, kill = map(plain, reservation.fence)
+    same = _SAME if reservation.fence.old == entry.fence else old
+    return f"{rest} {same} {new} {kill} {plain(reservation.operation)} {afters}"
 
 
 def object_text(key: ObjectKey) -> str:
@@ -133,7 +136,8 @@ def _entry(name: str, rest: str) -> Entry:
         raise InvalidError([f"must have {_AT_REST} or {_RESERVED} fields: {len(fields) + 1}"])
     problems: list[str] = []
     held = tuple(Held(role, count, gpus) for role, count, gpus in _pools(fields[1], problems))
-    reservation = _reservation(fields[2:], held, problems) if fields[2:] else None
+    marks = [fields[0] if mark == _SAME else mark for mark in fields[2:3]]
+    reservation = _reservation([*marks, *fields[3:]], held, problems) if marks else None
     entry = None
     try:
         entry = Entry(_object(name), unplain(fields[0]), held, reservation)
