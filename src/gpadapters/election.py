@@ -56,6 +56,7 @@ async def electing(
     """
     elector = _Elector(store, report, Election(identity, address, timing or Timing()), means or Means())
     standing = asyncio.create_task(elector.stand())
+    standing.add_done_callback(elector.ended)
     try:
         yield
     finally:
@@ -79,11 +80,17 @@ class _Elector:
             await self._means.sleep(self._election.pause_s(now=now, jitter=self._means.chance.random()))
             self._tell()
 
+    def ended(self, standing: "asyncio.Task[None]") -> None:
+        """Stop leading where a fault of ours has ended the *standing* for election, which nobody takes up again."""
+        fault = None if standing.cancelled() else standing.exception()
+        if fault is not None:
+            log.critical("no longer part of the election", exc_info=fault)
+            self._step_down()
+
     async def give_up(self) -> None:
         """Stop leading, and let others know where that was so; one try, of two seconds at most."""
         led = isinstance(self._logged, Leading)
-        self._election = attrs.evolve(self._election, renewed=None)
-        self._tell()
+        self._step_down()
         if not led:
             return
         with contextlib.suppress(PortError, TimeoutError):
@@ -92,6 +99,10 @@ class _Elector:
                 lease = self._election.seen(held, now=self._means.monotonic()).released(wall=self._means.wall())
                 if held is not None and lease is not None:
                     await self._store.save(lease, expected=held.version)
+
+    def _step_down(self) -> None:
+        self._election = attrs.evolve(self._election, renewed=None)
+        self._tell()
 
     async def _try(self) -> None:
         """Look, claim what may be claimed, and tell what follows; no longer than a leader may take for it."""

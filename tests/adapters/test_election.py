@@ -49,7 +49,7 @@ class Moody(MemoryLease):
     def __init__(self, other: MemoryLease) -> None:
         super().__init__()
         self._other = other
-        self.hangs = self.fails = False
+        self.hangs = self.fails = self.breaks = False
         self.loads = 0
 
     async def load(self) -> HeldLease | None:
@@ -58,6 +58,8 @@ class Moody(MemoryLease):
             await asyncio.sleep(3600)
         if self.fails:
             raise PortError("no route")
+        if self.breaks:
+            raise ZeroDivisionError
         return await self._other.load()
 
     async def save(self, lease: Lease, *, expected: str | None) -> Saving:
@@ -166,6 +168,17 @@ async def test_a_store_that_fails_is_complained_about_once(caplog: pytest.LogCap
         while store.loads < 5:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert caplog.text.count("cannot take part in the election: no route") == 1
+
+
+async def test_a_fault_of_ours_ends_the_leading_and_is_told_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    store = Moody(MemoryLease())
+    async with standing(store, "a") as a:
+        await a.until(Leading(0))
+        store.breaks = True
+        await a.until(Following())
+    (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert record.getMessage() == "no longer part of the election"
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_leaving_does_not_wait_for_a_store_that_hangs() -> None:
