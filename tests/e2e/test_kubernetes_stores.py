@@ -1,6 +1,8 @@
 """The ledger and the lease as objects of a real API server: one wins, others' notes stay, ten thousand pools fit."""
 
 import contextlib
+import ssl
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import count
@@ -19,7 +21,7 @@ from gpcore.leases import Lease
 from gpcore.ledger import Ledger
 from gpcore.ports import Conflicted, Refused, Saved
 from gpcore.testing.ledger_checks import LEASE_CHECKS, LEDGER_CHECKS, LeaseCheck, LedgerCheck
-from tests.cluster import Access, ApiError, ApiServer, Client, eventually, existing_is_fine, path_of
+from tests.cluster import Access, ApiError, ApiServer, Client, Json, eventually, existing_is_fine, path_of
 from tests.core.wire.fleets import Naming, adapters, deployments, fleet
 
 NAMES = count()
@@ -43,6 +45,21 @@ def served(client: Client) -> bool:
         return client.get(ledgers("default"))["items"] is not None
     except ApiError:
         return False
+
+
+def as_table(client: Client, path: str) -> Json:
+    """Give a list as kubectl asks for it."""
+    request = urllib.request.Request(  # noqa: S310 - the server of this test
+        client.access.url + path,
+        headers={
+            "Authorization": f"Bearer {client.access.token}",
+            "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
+        },
+    )
+    context = ssl.create_default_context(cadata=client.access.ca)
+    with urllib.request.urlopen(request, context=context) as answer:  # noqa: S310
+        table: Json = msgspec.json.decode(answer.read())
+        return table
 
 
 @pytest.fixture
@@ -163,6 +180,38 @@ async def test_a_ledger_that_was_edited_by_hand_is_not_believed(
     server.client.merge(ledgers(namespace, "main"), {"spec": {"entries": []}})
     with pytest.raises(PortError, match=r"cannot be read: \$\.gpus: must be 0, which is what"):
         await store.load()
+
+
+class TestDefinition:
+    async def test_a_list_shows_how_things_stand(self, session: Session, namespace: str, server: ApiServer) -> None:
+        await KubernetesLedger(session, namespace=namespace, name="main").save(fleet(10, deployments), expected=None)
+        table = as_table(server.client, ledgers(namespace))
+        names = [column["name"] for column in table["columnDefinitions"]]
+        assert names == ["Name", "State", "Epoch", "GPUs", "Ceiling", "Floor", "Age"]
+        assert table["rows"][0]["cells"][:6] == ["main", "Active", 12, 351, 1_000_000, 0]
+
+    @pytest.mark.parametrize(
+        "spec", [{"state": "Fine"}, {"epoch": -1}, {"entries": [5]}, {"gpus": "7"}, {"schema": "one"}, {"floor": None}]
+    )
+    async def test_what_no_ledger_says_is_refused_by_the_server(
+        self, spec: Json, session: Session, namespace: str, server: ApiServer
+    ) -> None:
+        await KubernetesLedger(session, namespace=namespace, name="main").save(Ledger(), expected=None)
+        with pytest.raises(ApiError) as refused:
+            server.client.merge(ledgers(namespace, "main"), {"spec": spec})
+        assert refused.value.status == 422
+
+    async def test_fields_of_a_later_version_are_kept(
+        self, session: Session, namespace: str, server: ApiServer
+    ) -> None:
+        store = KubernetesLedger(session, namespace=namespace, name="main")
+        await store.save(Ledger(), expected=None)
+        server.client.merge(ledgers(namespace, "main"), {"spec": {"schema": "1.7", "surge": {"a": [1]}}})
+        found = await store.load()
+        assert found is not None
+        await store.save(attrs.evolve(found.ledger, epoch=1), expected=found.version)
+        spec = server.client.get(ledgers(namespace, "main"))["spec"]
+        assert (spec["schema"], spec["surge"], spec["epoch"]) == ("1.7", {"a": [1]}, 1)
 
 
 class TestSize:
