@@ -1,15 +1,35 @@
-"""A tiny world that the planner acts on: objects with versions, writes under way, and news that arrives late.
+"""A tiny world that planners act on: objects with fences, one ledger, writes under way, and news that arrives late.
 
 Rules of this file: nothing of `control` is used. What can go wrong goes wrong here, by the names of the methods; what
 a port promises (`gpcore.ports`) is kept.
 """
 
 from collections import defaultdict
+from typing import assert_never
 
 import attrs
 
-from gpcore.events import Apply, Event, Gone, Listed, Seen, StepApplied, StepRefused, StepUnknown
-from gpcore.plans import Step
+from gpcore.events import (
+    Apply,
+    Event,
+    Gone,
+    LedgerLoaded,
+    LedgerMoved,
+    LedgerSaved,
+    LedgerUnread,
+    LedgerUnsaved,
+    Listed,
+    Load,
+    Mark,
+    Marked,
+    Save,
+    Seen,
+    StepApplied,
+    StepRefused,
+    StepUnknown,
+)
+from gpcore.ledger import Ledger, ObjectKey, object_of
+from gpcore.plans import Change, Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role
 
 NAMES = ("a", "b", "c")
@@ -18,29 +38,38 @@ GPUS = {"a": (1, 2), "b": (1, 1), "c": (4, 1)}
 BY_ADAPTER = "b"
 """The deployment whose pools have scaling adapters, so that each is an object of its own."""
 
+WALL = 1_000_000_000.0
+"""How far the wall clock is ahead of the monotonic one."""
+
+Order = Apply | Mark | Save | Load
+
 
 @attrs.define(eq=False)
 class Sent:
-    """A write under way; *seen* are the versions of its objects when it set off."""
+    """What a planner asked for and has no answer to; *answer* is there when it has arrived where it was sent."""
 
-    order: Apply
-    seen: dict[PoolKey, int]
+    planner: str
+    order: Order
     answer: Event | None = None
     shown: dict[ParticipantId, int] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
 class World:
-    """Hold deployments as they are, what of it the planner has yet to hear, and writes that are under way."""
+    """Hold deployments and the ledger as they are, what of it each planner has yet to hear, and what is under way."""
 
     deployments: dict[ParticipantId, Deployment] = attrs.field(factory=dict)
-    news: dict[ParticipantId, list[tuple[int, Deployment | None]]] = attrs.field(factory=lambda: defaultdict(list))
+    ledger: Ledger | None = None
+    saves: int = 0
+    news: dict[str, dict[ParticipantId, list[tuple[int, Deployment | None]]]] = attrs.field(factory=dict)
     sent: list[Sent] = attrs.field(factory=list)
     lost: list[Sent] = attrs.field(factory=list)
-    landed: set[tuple[str, Step]] = attrs.field(factory=set)
+    landed: set[tuple[str, tuple[Change, ...]]] = attrs.field(factory=set)
     values: set[tuple[PoolKey, Authority, int]] = attrs.field(factory=set)
-    written: dict[PoolKey, tuple[Authority, int, int]] = attrs.field(factory=dict)
+    marks: set[str] = attrs.field(factory=set)
     version: int = 0
+    now: float = 0.0
+    ceiling: int | None = None
     forced: int = 0
     """GPUs above the ceiling that others have caused."""
     overlap: int = 0
@@ -58,6 +87,11 @@ class World:
             max(pool.replicas, pool.relayed or 0, pool.present) * (pool.gpus_per_replica or 0) for pool in self.pools()
         )
 
+    @property
+    def at_rest(self) -> bool:
+        """Say whether nothing is under way and everybody has heard everything."""
+        return not (self.sent or self.lost or any(queue for one in self.news.values() for queue in one.values()))
+
     def pools(self) -> list[Pool]:
         """Return every pool as it is."""
         return [pool for deployment in self.deployments.values() for pool in deployment.pools]
@@ -67,8 +101,14 @@ class World:
         deployment = self.deployments.get(key.participant)
         return None if deployment is None else deployment.pool(key.role)
 
+    def object(self, key: ObjectKey) -> list[Pool]:
+        """Return the pools of the object *key*."""
+        return [pool for pool in self.pools() if object_of(pool) == key]
+
+    # what others do --------------------------------------------------------------------------------------------------
+
     def create(self, name: str, counts: tuple[int, int]) -> None:
-        """Create the deployment *name*, with uids of its own."""
+        """Create the deployment *name*, with uids of its own and no fence."""
         participant = ParticipantId("ns", name)
         self.version += 1
         uid = f"uid-{self.version}"
@@ -86,12 +126,17 @@ class World:
         """Delete a deployment."""
         del self.deployments[participant]
         self.version += 1
-        self.news[participant].append((self.version, None))
+        for news in self.news.values():
+            news[participant].append((self.version, None))
 
     def overwrite(self, pool: Pool, replicas: int) -> None:
-        """Write replicas behind the planner's back."""
+        """Write replicas behind the planners' backs, and leave the fence as it is."""
         changed = attrs.evolve(pool, replicas=replicas, present=max(pool.present, replicas))
         self._foreign(self.deployments[pool.key.participant].with_pool(changed))
+
+    def wash(self, key: ObjectKey, fence: str) -> None:
+        """Replace the fence of an object as somebody would who writes the whole of it anew."""
+        self._mark(key, fence)
 
     def settle(self, participant: ParticipantId) -> None:
         """Let the operator finish: relay, start what is missing, end what is too much."""
@@ -102,79 +147,151 @@ class World:
             deployment = deployment.with_pool(done)
         self._put(deployment)
 
-    def send(self, order: Apply) -> None:
-        """Let a write set off."""
-        self.sent.append(Sent(order, {change.pool: self._version_of(change.pool) for change in order.step.changes}))
+    # what planners do ------------------------------------------------------------------------------------------------
 
-    def land(self, sent: Sent) -> None:
-        """Let a write that is under way arrive: all of it where everything is as it says, else nothing."""
-        order = sent.order
-        sent.answer = StepRefused(order.operation, order.step, "not as the step says")
-        if self._as_the_step_says(order.step):
-            self.overlap += self._overlap(order.step)
-            for change in order.step.changes:
-                self._write(change.pool, change.after)
-            self.landed.add((order.operation, order.step))
-            sent.answer = StepApplied(order.operation, order.step)
-        sent.shown = {change.pool.participant: self.version for change in order.step.changes}
+    def join(self, planner: str) -> None:
+        """Let a planner follow from now on, or from now on anew; nobody waits for what it has sent."""
+        self.news[planner] = defaultdict(list)
+        self.lost += [sent for sent in self.sent if sent.planner == planner and sent.answer is None]
+        self.sent = [sent for sent in self.sent if sent.planner != planner]
+
+    def send(self, planner: str, order: Order) -> None:
+        """Let something set off."""
+        if isinstance(order, Load) and any(one.planner == planner and one.order == order for one in self.sent):
+            return  # one is enough, as the daemon has it
+        self.sent.append(Sent(planner, order))
+
+    def arrive(self, sent: Sent) -> None:
+        """Let what is under way arrive where it was sent."""
+        match sent.order:
+            case Apply(operation, step):
+                sent.answer = self._written(operation, step)
+                sent.shown = {step.participant: self.version}
+            case Mark():
+                sent.answer = self._marked(sent.order)
+                sent.shown = {sent.order.key.participant: self.version}
+            case Save(ledger, expected):
+                sent.answer = self._saved(ledger, expected)
+            case Load():
+                version = None if self.ledger is None else str(self.saves)
+                sent.answer = LedgerLoaded(self.ledger, version, self.now, WALL + self.now)
+            case _:
+                assert_never(sent.order)
 
     def late(self, sent: Sent) -> None:
-        """Let a write arrive that nobody waits for any more; what was written meanwhile keeps it out, like a fence."""
+        """Let something arrive that nobody waits for any more."""
         self.lost.remove(sent)
-        if all(self._version_of(key) == version for key, version in sent.seen.items()):
-            self.land(sent)
+        self.arrive(sent)
 
     def told(self, sent: Sent) -> list[Event]:
         """Return what the planner hears when the answer to *sent* arrives: first what it made."""
         self.sent.remove(sent)
-        events = [event for participant, upto in sent.shown.items() for event in self.hear(participant, upto)]
-        return [*events, *([] if sent.answer is None else [sent.answer])]
+        news = [event for one, upto in sent.shown.items() for event in self.hear(sent.planner, one, upto)]
+        answer = sent.answer
+        if isinstance(answer, LedgerLoaded):
+            answer = attrs.evolve(answer, now=self.now, wall=WALL + self.now)
+        return [*news, *([] if answer is None else [answer])]
 
     def lose(self, sent: Sent) -> Event:
-        """Lose the answer to *sent*, or the write itself, which may arrive later all the same."""
+        """Lose the answer to *sent*, or what was sent itself, which may arrive later all the same."""
         self.sent.remove(sent)
         if sent.answer is None:
             self.lost.append(sent)
-        return StepUnknown(sent.order.operation, sent.order.step, "no answer")
+        match sent.order:
+            case Apply(operation, step):
+                return StepUnknown(operation, step, "no answer")
+            case Mark():
+                return Marked(sent.order, lost=True)
+            case Save():
+                return LedgerUnsaved("no answer", lost=True)
+            case Load():
+                return LedgerUnread("no answer")
+            case _:
+                assert_never(sent.order)
 
-    def hear(self, participant: ParticipantId, upto: int | None = None) -> list[Event]:
+    def refuse(self, sent: Sent) -> Event | None:
+        """Refuse what was sent, for no reason that anybody can see; what was written to the cluster may land later."""
+        if isinstance(sent.order, Apply) and sent.answer is None:
+            self.sent.remove(sent)
+            self.lost.append(sent)
+            return StepRefused(sent.order.operation, sent.order.step, "a webhook says no")
+        if isinstance(sent.order, Save) and sent.answer is None:
+            self.sent.remove(sent)
+            return LedgerUnsaved("it is too large")
+        return None
+
+    def hear(self, planner: str, participant: ParticipantId, upto: int | None = None) -> list[Event]:
         """Return the news of one deployment, in order, up to a version (None: just the next)."""
-        queue = self.news[participant]
+        queue = self.news[planner][participant]
         events: list[Event] = []
         while queue and (queue[0][0] <= upto if upto is not None else not events):
             _, deployment = queue.pop(0)
             events.append(Gone(participant) if deployment is None else Seen(deployment))
         return events
 
-    def list(self) -> Event:
+    def list(self, planner: str) -> Event:
         """Return everything as it is; older news is none any more."""
-        self.news.clear()
+        self.news[planner].clear()
         return Listed(tuple(self.deployments.values()))
 
-    def forgive(self, ceiling: int | None) -> None:
-        """Count what stands above the ceiling now as the only thing that others forced."""
+    def forgive(self, charged: int = 0) -> None:
+        """Count what stands above the ceiling now, or is *charged* to it, as the only thing that others forced."""
         self.overlap = 0
-        self.forced = 0 if ceiling is None else max(0, self.asked_gpus - ceiling, self.held_gpus - ceiling)
+        most = max(self.asked_gpus, self.held_gpus, charged)
+        self.forced = 0 if self.ceiling is None else max(0, most - self.ceiling)
+
+    # inside ----------------------------------------------------------------------------------------------------------
 
     def _foreign(self, deployment: Deployment) -> None:
         before = self.held_gpus + self.asked_gpus
         self._put(deployment)
         self.forced += max(0, self.held_gpus + self.asked_gpus - before)
 
-    def _write(self, key: PoolKey, replicas: int) -> None:
-        pool = self.pool(key)
-        assert pool is not None
-        changed = attrs.evolve(pool, replicas=replicas, present=max(pool.present, replicas))
-        self._put(self.deployments[key.participant].with_pool(changed))
+    def _written(self, operation: str, step: Step) -> Event:
+        if not self._as_the_step_says(step):
+            return StepRefused(operation, step, "not as the step says")
+        assert step.fence is not None
+        self.overlap += self._overlap(step)
+        deployment = self.deployments[step.participant]
+        for change in step.changes:
+            pool = deployment.pool(change.pool.role)
+            assert pool is not None
+            present = max(pool.present, change.after)
+            deployment = deployment.with_pool(attrs.evolve(pool, replicas=change.after, present=present))
+        self._put(deployment)
+        self._mark(ObjectKey(step.participant, step.authority.name), step.fence.new)
+        self.landed.add((operation, step.changes))
+        return StepApplied(operation, step)
+
+    def _marked(self, mark: Mark) -> Event:
+        found = self.object(mark.key)
+        if not found:
+            return Marked(mark, absent=True)
+        if found[0].fence == mark.old and mark.authority.uid in ("", found[0].authority.uid):
+            self._mark(mark.key, mark.new)
+        return Marked(mark)
+
+    def _mark(self, key: ObjectKey, fence: str) -> None:
+        """Put *fence* on an object; ours are never used twice, and so is none here."""
+        assert fence == "" or fence not in self.marks
+        self.marks.add(fence)
+        deployment = self.deployments[key.participant]
+        for pool in self.object(key):
+            deployment = deployment.with_pool(attrs.evolve(pool, fence=fence))
+        self._put(deployment)
+
+    def _saved(self, ledger: Ledger, expected: str | None) -> Event:
+        if expected != (None if self.ledger is None else str(self.saves)):
+            return LedgerMoved()
+        self.saves, self.ledger = self.saves + 1, ledger
+        return LedgerSaved(str(self.saves))
 
     def _put(self, deployment: Deployment) -> None:
         self.version += 1
         self.deployments[deployment.id] = deployment
-        self.news[deployment.id].append((self.version, deployment))
+        for news in self.news.values():
+            news[deployment.id].append((self.version, deployment))
         self.values |= {(pool.key, pool.authority, pool.replicas) for pool in deployment.pools}
-        for pool in deployment.pools:
-            if self.written.get(pool.key, ())[:2] != (pool.authority, pool.replicas):
-                self.written[pool.key] = (pool.authority, pool.replicas, self.version)
 
     def _overlap(self, step: Step) -> int:
         """Return the GPUs that *step* gives to one pool while another that it takes from still holds them."""
@@ -185,13 +302,11 @@ class World:
         ]
         return min(acquired, sum(count * (one.gpus_per_replica or 0) for count, one in draining))
 
-    def _version_of(self, key: PoolKey) -> int:
-        """Return when the replicas of *key* were written last."""
-        return self.written[key][2] if key in self.written else 0
-
     def _as_the_step_says(self, step: Step) -> bool:
         pools = [(self.pool(change.pool), change) for change in step.changes]
         return all(
-            pool is not None and (pool.authority, pool.replicas) == (change.authority, change.before)
+            pool is not None
+            and step.fence is not None
+            and (pool.authority, pool.replicas, pool.fence) == (change.authority, change.before, step.fence.old)
             for pool, change in pools
         )
