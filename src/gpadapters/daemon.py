@@ -1,25 +1,23 @@
 """The planner as a process: one inbox, one writer.
 
-Rules of this file: everything that happens is an event, `control.step` says what follows, and its effects are
-performed here. It all runs on one event loop and nothing between two awaits is shared, so there is no lock.
+Rules of this file: everything that happens is an event, `control.step` says what follows, and `performing` does it. It
+all runs on one event loop and nothing between two awaits is shared, so there is no lock.
 """
 
 import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TypeVar, assert_never
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
+from gpadapters.performing import Clock, Hands, World
 from gpcore.control import Rules, State, Transition, preview, step
 from gpcore.decisions import Decision, Rejected
-from gpcore.errors import PortError
 from gpcore.events import (
-    Apply,
     Decided,
     Effect,
     Event,
@@ -27,50 +25,28 @@ from gpcore.events import (
     Froze,
     HandedOver,
     LeaseChanged,
-    LedgerLoaded,
-    LedgerMoved,
-    LedgerSaved,
     LedgerUnread,
-    LedgerUnsaved,
     Listed,
     Load,
-    Mark,
-    Marked,
     Noted,
     Outcome,
     Reply,
-    Save,
     Stale,
-    StepApplied,
-    StepRefused,
-    StepUnknown,
     Submitted,
-    Tell,
     Thawed,
     Ticked,
-    Told,
 )
 from gpcore.fences import Mint
 from gpcore.holding import checked_freeze
-from gpcore.ledger import Ended, Freeze
+from gpcore.ledger import Freeze
 from gpcore.operations import Operation
 from gpcore.plans import Step
 from gpcore.policy import resolve
 from gpcore.pools import PoolKey, Snapshot
 from gpcore.ports import (
-    Absent,
-    Applied,
-    Auditor,
-    Conflicted,
-    Executor,
-    LedgerStore,
-    Observer,
     Readiness,
-    Refused,
-    Saved,
     Submission,
     TurnedAway,
-    Unknown,
 )
 from gpcore.records import DecisionRecord, OperationRecord
 from gpcore.requests import ScaleRequest
@@ -85,9 +61,6 @@ MAX_PENDING = 1_024
 REMEMBERED = 1_000
 """How many decisions, and how many ended operations, are remembered."""
 
-MAX_WRITES = 64
-"""The most writes to the cluster that are under way at once; the others wait their turn."""
-
 TICK_S = 1.0
 _SEED_BYTES = 16
 TELL_AFTER_S = 0.003
@@ -96,33 +69,13 @@ TELL_AFTER_S = 0.003
 RETRY_S = (0.25, 30.0)
 """The first and the longest pause before the cluster is observed again after a failure."""
 
+__all__ = ["Brain", "Clock", "Listener", "Planner", "World", "mint"]
+
 Brain = Callable[[State, Event], Transition]
 """What follows from an event: `step`, or something that keeps its promises."""
 
 Listener = Callable[[Event, Transition], None]
 """Told of every event and what it led to, in order, a moment after its effects are under way."""
-
-
-@attrs.frozen
-class Clock:
-    """Tell the time: *monotonic* for what lasts, *wall* for records, and *sleep* to let it pass."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@attrs.frozen
-class World:
-    """What a planner works on: a cluster that it observes and writes to, and the *ledger* of what it promises there.
-
-    *auditors* are told how each operation ended, at least once.
-    """
-
-    observer: Observer
-    executor: Executor
-    ledger: LedgerStore
-    auditors: tuple[Auditor, ...] = ()
 
 
 def mint() -> str:
@@ -150,11 +103,9 @@ class Planner:
     ) -> None:
         self._state = State(rules, mint=Mint(secrets.token_hex(_SEED_BYTES)))
         self._observer = world.observer
-        self._executor = world.executor
-        self._ledger = world.ledger
-        self._auditors = world.auditors
         self._elected = elected
         self._clock = clock or Clock()
+        self._hands = Hands(world, self.dispatch, self._clock)
         self._ids = ids
         self._listeners = tuple(listeners)
         self._brain = brain
@@ -165,9 +116,6 @@ class Planner:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._noting: dict[str, asyncio.Future[Noted | Rejected]] = {}
         self._watching: set[_Watch] = set()
-        self._performing: set[asyncio.Task[None]] = set()
-        self._writing = asyncio.Semaphore(MAX_WRITES)
-        self._loading = False
         self._decisions: dict[str, DecisionRecord] = {}
         self._under_way: dict[str, Operation] = {}
         self._ended: dict[str, OperationRecord] = {}
@@ -260,16 +208,16 @@ class Planner:
         """
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
         self.dispatch(LedgerUnread("it has not been read yet") if self._elected else LeaseChanged(leading=True))
-        self._begin(self._load())
+        self._hands.begin(Load())
         try:
             yield self
         finally:
             self._closed = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
-                    while self._performing:
-                        await asyncio.wait(self._performing)
-            left = [*tasks, *self._performing]
+                    while self._hands.tasks:
+                        await asyncio.wait(self._hands.tasks)
+            left = [*tasks, *self._hands.tasks]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -312,22 +260,10 @@ class Planner:
         match effect:
             case Decided():
                 self._record(effect)
-            case Apply():
-                self._begin(self._apply(effect))
-            case Mark():
-                self._begin(self._mark(effect))
-            case Save():
-                self._begin(self._save(effect))
-            case Tell(ended):
-                self._begin(self._tell_of(ended))
-            case Load():
-                if not self._loading:
-                    self._loading = True
-                    self._begin(self._load())
             case Reply():
                 self._reply(effect)
             case _:
-                assert_never(effect)
+                self._hands.begin(effect)
 
     def _reply(self, reply: Reply) -> None:
         key, outcome = reply.id, reply.outcome
@@ -361,89 +297,6 @@ class Planner:
                     listener(event, transition)
                 except Exception:
                     log.exception("a listener failed", extra={"gp_event": type(event).__name__})
-
-    def _begin(self, performing: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(performing)
-        self._performing.add(task)
-        task.add_done_callback(self._performing.discard)
-
-    async def _apply(self, effect: Apply) -> None:
-        """Write one step and say how it went; a failure that nobody foresaw may have left anything behind."""
-        key, one = effect.operation, effect.step
-        try:
-            async with self._writing:
-                answer = await self._executor.apply(one)
-        except Exception as exc:
-            log.exception("a step failed", extra={"gp_operation": key})
-            answer = Unknown(f"{type(exc).__name__}: {exc}")
-        match answer:
-            case Applied():
-                self.dispatch(StepApplied(key, one))
-            case Refused(detail) | Absent(detail):
-                self.dispatch(StepRefused(key, one, detail))
-            case Unknown(detail):
-                self.dispatch(StepUnknown(key, one, detail))
-            case _:
-                assert_never(answer)
-
-    async def _mark(self, mark: Mark) -> None:
-        try:
-            async with self._writing:
-                answer = await self._executor.mark(mark)
-        except Exception as exc:
-            log.exception("a mark failed", extra={"gp_object": str(mark.key)})
-            answer = Unknown(f"{type(exc).__name__}: {exc}")
-        if isinstance(answer, Refused | Unknown):
-            log.info("%s was not marked: %s", mark.key, answer.detail)
-        self.dispatch(Marked(mark, absent=isinstance(answer, Absent), lost=isinstance(answer, Unknown)))
-
-    async def _save(self, effect: Save) -> None:
-        try:
-            answer = await self._ledger.save(effect.ledger, expected=effect.expected)
-        except Exception as exc:
-            log.exception("the ledger was not saved")
-            answer = Unknown(f"{type(exc).__name__}: {exc}")
-        match answer:
-            case Saved(version, size):
-                self.dispatch(LedgerSaved(version, size))
-            case Conflicted():
-                self.dispatch(LedgerMoved())
-            case Refused(detail):
-                log.error("the ledger was refused: %s", detail)
-                self.dispatch(LedgerUnsaved(detail))
-            case Unknown(detail):
-                log.warning("whether the ledger is saved is not known: %s", detail)
-                self.dispatch(LedgerUnsaved(detail, lost=True))
-            case _:
-                assert_never(answer)
-
-    async def _tell_of(self, ended: Ended) -> None:
-        """Hand on how an operation ended; what cannot be kept now is told again to whoever leads next."""
-        try:
-            for auditor in self._auditors:
-                await auditor.tell(ended)
-        except Exception:
-            log.exception("the end of an operation was not handed on", extra={"gp_operation": ended.id})
-            return
-        self.dispatch(Told(ended.id))
-
-    async def _load(self) -> None:
-        try:
-            found = await self._ledger.load()
-        except PortError as fault:
-            event: Event = LedgerUnread(str(fault))
-        except Exception as exc:
-            log.exception("the ledger was not read")
-            event = LedgerUnread(f"{type(exc).__name__}: {exc}")
-        else:
-            now, wall = self._clock.monotonic(), self._clock.wall()
-            event = (
-                LedgerLoaded(None, None, now, wall)
-                if found is None
-                else LedgerLoaded(found.ledger, found.version, now, wall, found.size)
-            )
-        self._loading = False
-        self.dispatch(event)
 
     async def _follow(self) -> None:
         """Observe for ever; after a failure nothing may grow until the cluster was listed again."""

@@ -67,7 +67,8 @@ def ledger_saved(state: State, event: LedgerSaved) -> Transition:
     state, orders = due(state)
     state, ends = _telling(state)
     state, notes = _noted(state)
-    return Transition(state, (*orders, *ends, *notes))
+    beginning = (Load(),) if state.leading and state.epoch < 0 else ()  # what was read meanwhile said less than this
+    return Transition(state, (*orders, *ends, *notes, *beginning))
 
 
 def froze(state: State, event: Froze) -> Transition:

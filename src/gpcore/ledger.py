@@ -280,9 +280,15 @@ def opened(ledger: Ledger, operation: Operation) -> Ledger:
     """
     gpus = [leg.step.gpus for leg in operation.legs]
     acquired, released = sum([one for one in gpus if one > 0]), sum([-one for one in gpus if one < 0])
-    dip = max(0, ledger.budget.floor - (ledger.totals.least - released)) if acquired else 0
+    dip = max(0, ledger.budget.floor - (ledger.totals.least - _to_be_released(ledger) - released)) if acquired else 0
     held_back = attrs.evolve(operation, escrow=max(0, acquired - released), dip=min(dip, released))
     return _checked(ledger, _with(ledger, {}, {operation.id: held_back}))
+
+
+def _to_be_released(ledger: Ledger) -> int:
+    """Return the GPUs that operations under way have yet to release."""
+    waiting = [leg.step.gpus for one in ledger.operations.values() for leg in one.legs if leg.stage is Stage.WAITING]
+    return sum([-gpus for gpus in waiting if gpus < 0])
 
 
 def updated(ledger: Ledger, operation: Operation) -> Ledger:

@@ -16,6 +16,7 @@ import attrs
 
 from gpadapters.kubernetes.cache import Cache
 from gpadapters.kubernetes.catalogue import Catalogue
+from gpadapters.kubernetes.crd import lease_name
 from gpadapters.kubernetes.executor import KubernetesExecutor
 from gpadapters.kubernetes.following import Pace
 from gpadapters.kubernetes.lease import KubernetesLease
@@ -42,7 +43,7 @@ class Cluster:
 
     def lease(self, namespace: str, name: str) -> KubernetesLease:
         """Return the store of the lease that goes with the ledger *name* in *namespace*."""
-        return KubernetesLease(self.session, namespace=namespace, name=f"gp-{name}")
+        return KubernetesLease(self.session, namespace=namespace, name=lease_name(name))
 
     async def ledger_refused(self, namespace: str, name: str) -> str | None:
         """Return why there can be no ledger in *namespace*, or None where there can be, or where nobody knows now."""
