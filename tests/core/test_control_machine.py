@@ -166,6 +166,12 @@ class Planners(RuleBasedStateMachine):
             self.world.create(name, counts)
 
     @rule(name=NAME)
+    def restore(self, name: str) -> None:
+        participant = ParticipantId("ns", name)
+        if participant in self.world.deployments:
+            self.world.restore(participant)
+
+    @rule(name=NAME)
     def settle(self, name: str) -> None:
         participant = ParticipantId("ns", name)
         if participant in self.world.deployments:

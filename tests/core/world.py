@@ -66,7 +66,7 @@ class World:
     lost: list[Sent] = attrs.field(factory=list)
     landed: set[tuple[str, tuple[Change, ...]]] = attrs.field(factory=set)
     values: set[tuple[PoolKey, Authority, int]] = attrs.field(factory=set)
-    marks: set[str] = attrs.field(factory=set)
+    marks: set[tuple[str, str]] = attrs.field(factory=set)
     version: int = 0
     now: float = 0.0
     ceiling: int | None = None
@@ -128,6 +128,14 @@ class World:
         self.version += 1
         for news in self.news.values():
             news[participant].append((self.version, None))
+
+    def restore(self, participant: ParticipantId) -> None:
+        """Delete a deployment and create it anew, with all that it had, as from a file: just its uids are others."""
+        deployment = self.deployments[participant]
+        self.delete(participant)
+        uid = f"uid-{self.version}"
+        pools = [attrs.evolve(pool, authority=pool.authority._replace(uid=uid)) for pool in deployment.pools]
+        self._foreign(attrs.evolve(deployment, pools=tuple(pools)))
 
     def overwrite(self, pool: Pool, replicas: int) -> None:
         """Write replicas behind the planners' backs, and leave the fence as it is."""
@@ -272,10 +280,10 @@ class World:
         return Marked(mark)
 
     def _mark(self, key: ObjectKey, fence: str) -> None:
-        """Put *fence* on an object; ours are never used twice, and so is none here."""
-        assert fence == "" or fence not in self.marks
-        self.marks.add(fence)
-        deployment = self.deployments[key.participant]
+        """Put *fence* on an object; none is ever put on the same one twice."""
+        deployment, mark = self.deployments[key.participant], (fence, self.object(key)[0].authority.uid)
+        assert mark not in self.marks
+        self.marks.add(mark)
         for pool in self.object(key):
             deployment = deployment.with_pool(attrs.evolve(pool, fence=fence))
         self._put(deployment)
