@@ -31,25 +31,25 @@ def conditions(state: State) -> tuple[Condition, ...]:
 def _conditions(state: State) -> Iterator[Condition]:
     ledger, book, snapshot = state.ledger, state.book, state.view
     if state.snapshot is None:
-        yield Condition("NotRead", "the cluster was not read yet, so every request is refused")
+        yield Condition("not_read", "the cluster was not read yet, so every request is refused")
     elif state.stale:
-        yield Condition("ViewStale", "the cluster is not being followed, so nothing may grow")
+        yield Condition("view_stale", "the cluster is not being followed, so nothing may grow")
     if state.leading and (book is None or state.fault):
-        yield Condition("LedgerDown", f"nothing can be promised without the ledger: {state.fault}")
+        yield Condition("ledger_down", f"nothing can be promised without the ledger: {state.fault}")
     elif state.leading and not ledger.complete:
-        yield Condition("Bootstrapping", "what is deployed is being put on record, so every request is refused")
+        yield Condition("bootstrapping", "what is deployed is being put on record, so every request is refused")
     if book is not None and book.full:
-        yield Condition("LedgerFull", f"the ledger has {book.size} bytes and takes in no new pool: use another domain")
+        yield Condition("ledger_full", f"the ledger has {book.size} bytes and takes in no new pool: use another domain")
     if ledger.excess:
         yield Condition(
-            "OverCommitted", f"others have taken the pools {ledger.excess} GPUs above the ceiling, so nothing may grow"
+            "over_committed", f"others have taken the pools {ledger.excess} GPUs above the ceiling, so nothing may grow"
         )
     if len(snapshot.unknown) and state.rules.budget.ceiling is not None:
         names = ", ".join(sorted(map(str, snapshot.unknown))[:_SHOWN])
-        yield Condition("ShapeUnknown", f"the GPUs per replica of {names} are not known, so nothing may grow")
+        yield Condition("shape_unknown", f"the GPUs per replica of {names} are not known, so nothing may grow")
     if len(state.behind):
         names = ", ".join(sorted(map(str, state.behind))[:_SHOWN])
-        yield Condition("Unsettled", f"{names} shows a mark that the ledger does not know, so nothing may grow")
+        yield Condition("unsettled", f"{names} shows a mark that the ledger does not know, so nothing may grow")
     for freeze in ledger.freezes:
         named = ", ".join(map(str, freeze.pools)) or "every pool"
-        yield Condition("Frozen", f"{named} may not go {freeze.direction}: {freeze.reason}")
+        yield Condition("frozen", f"{named} may not go {freeze.direction}: {freeze.reason}")

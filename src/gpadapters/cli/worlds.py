@@ -87,7 +87,7 @@ def _local(chosen: Settings) -> tuple[LedgerStore, LeaseStore | None]:
 def _volatile(why: str) -> Condition:
     """Return what cannot be promised with a ledger that ends with this process."""
     return Condition(
-        "LedgerVolatile",
+        "ledger_volatile",
         f"the ledger is kept in this process alone ({why}), so this is not promised: the ceiling while a second "
         "planner runs, and operations and wishes after a restart",
     )
