@@ -113,7 +113,7 @@ def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
         operation.problem or "",
         str(operation.request.caller),
         str(operation.request.participant),
-        "; ".join([_told(leg) for leg in operation.legs]),
+        _written(operation),
         operation.before.charged,
         state.view.totals.charged,
     )
@@ -125,6 +125,13 @@ def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
 def _for_repeats(outcome: Outcome) -> tuple[str, str]:
     """Return what a request that is sent again will be answered."""
     return ("failed", outcome.problem) if isinstance(outcome, Failed) else ("success", "")
+
+
+def _written(operation: Operation) -> str:
+    """Return what was written, for the record; what was undone stands before what undid it."""
+    legs = "; ".join([_told(leg) for leg in operation.legs])
+    undone = "; ".join([_told(Leg(step, Stage.DONE)) for step in operation.plan.steps]) if operation.returning else ""
+    return f"{undone}; and back: {legs}" if undone else legs
 
 
 def _told(leg: Leg) -> str:
