@@ -116,17 +116,16 @@ def _went_stale(state: State, _: Stale) -> Transition:
 def _marked(state: State, event: Marked) -> Transition:
     """Ask again later where the mark is not seen; forget what is not there; adopt what somebody else has marked."""
     mark = event.mark
-    if state.marking.get(mark.key) == mark.new:
-        state = state.but(marking=state.marking.drop(mark.key))
     entry = state.ledger.entry(mark.key)
     if entry is None or entry.reservation is None or mark.new not in entry.reservation.fence:
-        return Transition(state)
+        return Transition(state.but(marking=state.marking.drop(mark.key)))
+    state = state.but(resting=state.resting | {mark.key})
     concerned = {entry.reservation.operation} - {""}
     if event.absent and state.leading:
         state = state.drafting(forgotten(state.ledger, [mark.key]), urgent=True)
         state, _ = observed_again(state, mark.key)
     elif not event.lost:
-        state = estranged(state, mark.key)
+        state = estranged(state, mark)
     return followed(state, concerned)
 
 

@@ -218,6 +218,8 @@ def _answered(state: State, event: StepApplied | StepRefused | StepUnknown) -> S
 def retried(state: State) -> Transition:
     """Ask again for what may or may not have landed, and for what must never land."""
     effects: list[Effect] = []
+    if state.resting:
+        state = state.but(marking=state.marking.replaced(dict.fromkeys(state.resting)), resting=frozenset())
     for key, drive in state.drives.items():
         operation = state.operations.get(key)
         if operation is None:

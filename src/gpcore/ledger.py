@@ -268,7 +268,7 @@ def forgotten(ledger: Ledger, keys: Iterable[ObjectKey]) -> Ledger:
         entry = ledger.entry(key)
         if entry is None:
             continue
-        ledger = _with(ledger, {key: None}, _leg_of(ledger, entry, Stage.DROPPED))
+        ledger = _with(ledger, {key: None}, _leg_of(ledger, entry, None, Stage.DROPPED))
     return ledger
 
 
@@ -316,7 +316,7 @@ def settled(ledger: Ledger, key: ObjectKey) -> Ledger:
     if entry.reservation is None:
         return ledger
     rest = attrs.evolve(entry, fence=entry.reservation.fence.new, held=entry.after, reservation=None)
-    return _with(ledger, {key: rest}, _leg_of(ledger, entry, Stage.DONE))
+    return _with(ledger, {key: rest}, _leg_of(ledger, entry, rest, Stage.DONE))
 
 
 def killed(ledger: Ledger, key: ObjectKey, found: tuple[Held, ...]) -> Ledger:
@@ -325,13 +325,13 @@ def killed(ledger: Ledger, key: ObjectKey, found: tuple[Held, ...]) -> Ledger:
     if entry.reservation is None:
         return ledger
     rest = Entry(key, entry.reservation.fence.kill, found)
-    return _with(ledger, {key: rest}, _leg_of(ledger, entry, Stage.DROPPED))
+    return _with(ledger, {key: rest}, _leg_of(ledger, entry, rest, Stage.DROPPED))
 
 
 def replaced(ledger: Ledger, entry: Entry) -> Ledger:
     """Return *ledger* with *entry* in the place of one whose reservation can never land; its leg is dropped."""
     before = ledger.entry(entry.key)
-    legs = {} if before is None else _leg_of(ledger, before, Stage.DROPPED)
+    legs = {} if before is None else _leg_of(ledger, before, entry, Stage.DROPPED)
     return _with(ledger, {entry.key: entry}, legs)
 
 
@@ -353,8 +353,11 @@ def told(ledger: Ledger, key: str) -> Ledger:
     return attrs.evolve(ledger, ended=ended)
 
 
-def _leg_of(ledger: Ledger, entry: Entry, stage: Stage) -> dict[str, Operation | None]:
-    """Return the operation whose leg was reserved for *entry*, with that leg at *stage*."""
+def _leg_of(ledger: Ledger, entry: Entry, rest: Entry | None, stage: Stage) -> dict[str, Operation | None]:
+    """Return the operation whose leg was reserved for *entry*, which becomes *rest*, with that leg at *stage*.
+
+    What comes free by that the operation keeps, but no more than the leg is about.
+    """
     reservation = entry.reservation
     operation = None if reservation is None else ledger.operations.get(reservation.operation)
     if reservation is None or operation is None:
@@ -363,7 +366,8 @@ def _leg_of(ledger: Ledger, entry: Entry, stage: Stage) -> dict[str, Operation |
         if leg.stage is Stage.RESERVED and leg.step.fence == reservation.fence:
             shift = leg.step.gpus if stage is Stage.DROPPED else -leg.step.gpus
             others = any(other.open or other.stage is Stage.DONE for other in operation.legs if other is not leg)
-            escrow = operation.escrow + (max(0, shift) if others else 0)
+            freed = entry.totals.charged - (0 if rest is None else rest.totals.charged)
+            escrow = operation.escrow + (max(0, min(shift, freed)) if others else 0)
             return {operation.id: operation.with_leg(at, Leg(leg.step, stage), escrow=escrow)}
     return {}
 

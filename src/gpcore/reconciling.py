@@ -209,16 +209,19 @@ def left_behind(state: State) -> State:
     return _read(state, reading)
 
 
-def estranged(state: State, key: ObjectKey) -> State:
-    """Return *state* when a mark on *key* was refused: a fence that nobody of us wrote stands there, so it is adopted.
+def estranged(state: State, mark: Mark) -> State:
+    """Return *state* when *mark* was refused: a fence that nobody of us wrote stands there, so the object is adopted.
 
     What the object shows was read after the refusal. Had another planner gone on from there, the ledger would have
-    moved, and this change of it could not be saved.
+    moved, and this change of it could not be saved. One that was deleted and created anew with its old fence is
+    another object, which no write for the first can reach.
     """
+    key = mark.key
     entry, fence = state.ledger.entry(key), _shown(state, key)
     if entry is None or entry.reservation is None or fence is None or not state.leading:
         return state
-    if fence in (entry.reservation.fence.old, entry.fence):
+    same = mark.authority.uid in ("", authority_of(state, key).uid)
+    if same and fence in (entry.reservation.fence.old, entry.fence):
         return state
     reading = _Reading(state.ledger, state.mint, state.behind)
     reading.readopt(key, old=fence)

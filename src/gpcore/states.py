@@ -109,10 +109,11 @@ class State:
 
     *snapshot* None: the cluster was never read as a whole. *book* None: the ledger was never read, or cannot be, for
     the reason *fault*. *busy* leads from a pool to its operation, *behind* to the objects that are not as the ledger
-    has them (and for how many ticks), *marking* to the marks under way; *telling* are the operations whose end is
-    being handed on, *noting* the freezes (and ends of some) that are to be put on record. *leading* says whether this
-    planner decides, since *epoch* of the ledger; *leader* is the address of the one that does; *exclusive* whether it
-    is the only one. *now* is when it was last told the time, and *wall_offset* wall-clock less monotonic time.
+    has them (and for how many ticks), *marking* to the marks under way (those of *resting* were answered in vain, and
+    wait for the next tick); *telling* are the operations whose end is being handed on, *noting* the freezes (and ends
+    of some) that are to be put on record. *leading* says whether this planner decides, since *epoch* of the ledger;
+    *leader* is the address of the one that does; *exclusive* whether it is the only one. *now* is when it was last
+    told the time, and *wall_offset* wall-clock less monotonic time.
     """
 
     rules: Rules = attrs.field(factory=Rules)
@@ -125,6 +126,7 @@ class State:
     busy: Index[PoolKey, str] = attrs.field(factory=Index)
     behind: Index[ObjectKey, int] = attrs.field(factory=Index)
     marking: Index[ObjectKey, str] = attrs.field(factory=Index)
+    resting: frozenset[ObjectKey] = frozenset()
     telling: frozenset[str] = frozenset()
     noting: Mapping[str, Freeze | str] = attrs.field(factory=dict, hash=False)
     mint: Mint = attrs.field(factory=Mint)
