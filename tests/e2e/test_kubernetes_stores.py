@@ -182,6 +182,15 @@ async def test_a_ledger_that_was_edited_by_hand_is_not_believed(
         await store.load()
 
 
+async def test_other_objects_of_its_name_are_no_ledger(session: Session, namespace: str, server: ApiServer) -> None:
+    store = KubernetesLedger(session, namespace=namespace, name="main")
+    for kind, field in (("ConfigMap", "data"), ("Secret", "stringData")):
+        obj = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "main"}, field: {"spec": "{}"}}
+        server.client.create(obj, namespace=namespace)
+    assert await store.load() is None
+    assert isinstance(await store.save(Ledger(), expected=None), Saved)
+
+
 class TestDefinition:
     async def test_a_list_shows_how_things_stand(self, session: Session, namespace: str, server: ApiServer) -> None:
         await KubernetesLedger(session, namespace=namespace, name="main").save(fleet(10, deployments), expected=None)

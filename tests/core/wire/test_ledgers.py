@@ -3,6 +3,7 @@
 import attrs
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from gpcore.budgets import Budget
 from gpcore.errors import InvalidError
@@ -77,7 +78,45 @@ class TestSize:
         assert sum(one is not other for one, other in zip(first, second, strict=True)) == 1
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, document: object) -> object:
+    """Draw *document* with one place in it replaced by anything, or with one of its texts cut or changed."""
+    if isinstance(document, dict) and document and draw(st.integers(0, 9)):
+        name = draw(st.sampled_from(sorted(document)))
+        return document | {name: draw(spoiled(document[name]))}
+    if isinstance(document, list) and document and draw(st.integers(0, 9)):
+        at = draw(st.integers(0, len(document) - 1))
+        return [*document[:at], draw(spoiled(document[at])), *document[at + 1 :]]
+    if isinstance(document, str) and draw(st.booleans()):
+        at = draw(st.integers(0, len(document)))
+        return (
+            document[:at] + draw(st.text("0 %~+=/:x#-p\u0661", max_size=2)) + document[at + draw(st.integers(0, 2)) :]
+        )
+    return draw(ANYTHING)
+
+
 class TestHostileDocuments:
+    @given(st.data())
+    def test_whatever_is_spoiled_it_is_believed_or_refused_with_reasons(self, data: st.DataObject) -> None:
+        document = loads(dumps(ledger_document(data.draw(ledgers()))))
+        try:
+            read = ledger(data.draw(spoiled(document)))
+        except InvalidError:
+            return
+        assert ledger(loads(dumps(ledger_document(read)))) == read
+
+    def test_of_very_many_problems_the_first_are_told(self) -> None:
+        found = problems(DOCUMENT | {"entries": ["x"] * 10_000})
+        assert len(found) == 21
+        assert found[-1] == "and 9980 more"
+
     @pytest.mark.parametrize(
         ("field", "value", "problem"),
         [
