@@ -109,6 +109,10 @@ class Planner:
         shown = self._show(mark.key.participant, mark.authority, mark.new, {}, 0)
         return (*shown, *self.happen(Marked(mark)))
 
+    def absent(self, at: int = -1) -> tuple[object, ...]:
+        """Answer one of the marks so far: there is no such object."""
+        return self.happen(Marked(self.marks[at], absent=True))
+
     def _new(self, order: Step) -> str:
         assert order.fence is not None
         return order.fence.new
