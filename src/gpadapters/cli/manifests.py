@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--service-account",
         metavar="NAME",
-        help="print no more than the rights of this account of --namespace, for a planner that runs already, as "
+        help="print no more than the ledger and the rights of this account of --namespace, for a planner that runs, as "
         "planner-serviceaccount in a pod of Dynamo's operator",
     )
     made.add_argument(

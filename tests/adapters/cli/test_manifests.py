@@ -96,16 +96,17 @@ def test_it_has_its_rights_in_each_namespace_that_it_watches_and_in_no_other(
     assert (subject["name"], subject["namespace"]) == ("global-planner", "gp")
 
 
-def test_an_account_that_runs_a_planner_already_gets_the_same_rights_and_nothing_else(
+def test_an_account_that_runs_a_planner_already_gets_a_ledger_and_the_same_rights_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ["--namespace", "gp", "--kubernetes-namespaces", "llm-a", "llm-b"]
     every = printed(capsys, *flags)
-    objects = printed(capsys, *flags, "--service-account", "planner-serviceaccount")
-    assert [one["kind"] for one in objects] == ["Role", "Role", "RoleBinding", "RoleBinding"]
-    assert objects[:2] == [one for one in every if one["kind"] == "Role"]
+    definition, *rights = printed(capsys, *flags, "--service-account", "planner-serviceaccount")
+    assert definition == every[0]
+    assert [one for one in rights if one["kind"] == "Role"] == [one for one in every if one["kind"] == "Role"]
     subject = {"kind": "ServiceAccount", "name": "planner-serviceaccount", "namespace": "gp"}
-    assert [one["subjects"] for one in objects[2:]] == [[subject]] * 2
+    assert [one["subjects"] for one in rights if one["kind"] == "RoleBinding"] == [[subject]] * 3
+    assert {one["kind"] for one in rights} == {"Role", "RoleBinding"}
 
 
 def test_the_guides_arguments_reach_the_planner_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

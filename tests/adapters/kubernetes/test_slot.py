@@ -72,7 +72,7 @@ class TestWhatIsSent:
 
     async def test_what_is_created_says_what_it_is_and_whose(self, tmp_path: Path) -> None:
         script = Scripted()
-        script.reads.append(attrs.evolve(obj("1"), status=201))
+        script.reviews.append(attrs.evolve(obj("1"), status=201))
         async with slot(script, tmp_path) as one:
             assert isinstance(await one.save({"a": 1}, expected=None), Saved)
         (request,) = script.asked
@@ -117,7 +117,7 @@ class TestOutcomes:
         self, tmp_path: Path
     ) -> None:
         script = Scripted()
-        script.reads.extend([refused(409, "exists"), refused(404, "namespaces not found", reason="NotFound")])
+        script.reviews.extend([refused(409, "exists"), refused(404, "namespaces not found", reason="NotFound")])
         async with slot(script, tmp_path) as one:
             assert await one.save({}, expected=None) == Conflicted()
             assert await one.save({}, expected=None) == Refused("404 NotFound: namespaces not found")
