@@ -73,11 +73,9 @@ def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, rea
 
     *domain* names the ledger whose fences are ours.
     """
-    shapes = {
-        one.name: settled(asked=one.asked, told=one.told, current=graph.current, before=remembered.get(one.name))
-        for one in graph.components
-    }
-    parts = [_part(one, shapes[one.name].gpus, adapters, reach) for one in graph.components]
+    shapes = {one.name: _shape(one, remembered.get(one.name), current=graph.current) for one in graph.components}
+    counted = [_counted(one, remembered.get(one.name), current=graph.current) for one in graph.components]
+    parts = [_part(one, shapes[one.name].gpus, adapters, reach) for one in counted]
     roles = Counter(one.role for one in graph.components)
     scaled = [part for part in parts if roles[part.component.role] == 1 and part.held is None]
     pools = tuple(_pool(graph, part, role, domain) for part in scaled if (role := part.component.role) is not None)
@@ -90,6 +88,23 @@ def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, rea
         unscaled=tuple(_unscaled(parts, roles)),
     )
     return Joined(deployment, shapes)
+
+
+def _shape(component: Component, before: Shape | None, *, current: bool) -> Shape:
+    """Return what to remember of *component*, of which *before* was remembered."""
+    shape = settled(asked=component.asked, told=component.told, current=current, before=before)
+    earlier = 0 if current or before is None else before.most
+    return attrs.evolve(shape, most=max(component.replicas, earlier))
+
+
+def _counted(component: Component, before: Shape | None, *, current: bool) -> Component:
+    """Return *component* with as many replicas present as there may be.
+
+    A status that is older than the spec says nothing of what was asked for in between, whose replicas may run.
+    """
+    if current or before is None or before.most <= component.present:
+        return component
+    return attrs.evolve(component, present=before.most)
 
 
 def authority_of(graph: Graph, adapters: Iterable[Adapter]) -> Authority:

@@ -24,10 +24,14 @@ _DEFAULT_NODES = 2
 
 @attrs.frozen
 class Shape:
-    """Remember the GPUs per replica that were accepted, and what the spec asked for then."""
+    """Remember the GPUs per replica that were accepted, and what the spec asked for then.
+
+    *most* are the most replicas that were asked for since a status told about the spec of its time.
+    """
 
     gpus: int | None
     asked: int | None
+    most: int = 0
 
 
 def settled(*, asked: int | None, told: int | None, current: bool, before: Shape | None) -> Shape:

@@ -258,6 +258,24 @@ class TestShapes:
         assert counted(dgd(worker(), generation=2, status=told(gpusPerReplica=8, gpusPerEngine=8))) == 8
         assert counted(dgd(worker(gpus="1e3"), generation=2, status=told(gpusPerReplica=8, gpusPerEngine=8))) is None
 
+    def test_an_old_status_frees_nothing_that_was_asked_for_since_it_was_current(self) -> None:
+        def present(replicas: int, generation: int, shapes: dict[str, Shape]) -> tuple[int, dict[str, Shape]]:
+            obj = dgd(worker(replicas=replicas), generation=generation, status=told(observed=1, replicas=2))
+            result = join(obj, shapes=shapes)
+            (pool,) = result.deployment.pools
+            return pool.present, dict(result.shapes)
+
+        at_first, shapes = present(2, 1, {})
+        raised, shapes = present(4, 2, shapes)
+        lowered, shapes = present(1, 3, shapes)
+        assert (at_first, raised, lowered) == (2, 2, 4)
+
+    def test_a_current_status_says_what_is_present(self) -> None:
+        before = {"w": Shape(2, 2, most=9)}
+        result = join(dgd(worker(replicas=1), status=told(observed=1, replicas=3)), shapes=before)
+        (pool,) = result.deployment.pools
+        assert (pool.present, result.shapes["w"].most) == (3, 1)
+
     def test_an_unknown_shape_is_a_problem_in_words(self) -> None:
         problems = read(dgd(worker(gpus="1k"))).problems
         assert problems == ("component w: the GPUs per replica are not known",)
