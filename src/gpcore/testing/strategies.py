@@ -21,7 +21,7 @@ from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
 from gpcore.policy import Policy
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot, Totals
-from gpcore.requests import Claimed, ScaleRequest, Target
+from gpcore.requests import MAX_SEQUENCE, Claimed, ScaleRequest, Target
 
 T = TypeVar("T")
 
@@ -298,7 +298,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
         complete=draw(st.booleans()),
         wishes=draw(_few(st.builds(Intent, pool_keys(), st.integers(0, 8), times))),
         repeats=draw(_few(st.builds(Repeat, names, names, names, words, texts, st.none() | names))),
-        sequences=draw(st.dictionaries(names, st.integers(0, 2**40), max_size=2)),
+        sequences=draw(st.dictionaries(names, st.integers(0, MAX_SEQUENCE), max_size=2)),
         freezes=draw(
             _few(
                 st.builds(Freeze, names, st.sampled_from(("all", "up", "down")), times, texts, names, _few(pool_keys()))
@@ -371,13 +371,19 @@ def _operations(draw: st.DrawFn, marks: Iterator[str]) -> Operation:
     snapshot = Snapshot.of([deployment])
     plan = Plan(tuple(draw(st.lists(steps(snapshot), max_size=2))))
     others = tuple(draw(st.lists(steps(snapshot), max_size=2)))
+    request = attrs.evolve(
+        draw(_requests(deployment)),
+        blocking=draw(st.booleans()),
+        request_id=draw(st.none() | st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)),
+        sequence=draw(st.none() | st.integers(0, MAX_SEQUENCE)),
+    )
     legs = []
     for step in draw(st.sampled_from((plan.steps, others))):
         fence = Fence(f"o{next(marks)}", f"n{next(marks)}", f"k{next(marks)}")
         legs.append(Leg(attrs.evolve(step, fence=draw(st.sampled_from((None, fence)))), draw(st.sampled_from(Stage))))
     sums, counts = st.builds(Totals, st.integers(-9, 99), st.integers(-9, 99)), st.integers(0, 9)
     drawn = st.builds(
-        partial(Operation, draw(st.text(_CHARACTERS, min_size=1, max_size=8)), draw(_requests(deployment)), plan),
+        partial(Operation, draw(st.text(_CHARACTERS, min_size=1, max_size=8)), request, plan),
         st.just(tuple(legs)),
         began_at=st.floats(0, 2e9),
         before=sums,

@@ -21,12 +21,12 @@ from gpcore.ledger import Entry, Held, ObjectKey, Reservation
 from gpcore.pools import MAX_GPUS_PER_REPLICA, ParticipantId, Role
 from gpcore.wire.documents import shown
 
-MAX_COUNT = 2**31 - 1
-"""The most replicas that anybody can ask of Kubernetes."""
+MAX_COUNT = 2**63 - 1
+"""The most of anything that is read: whatever an API server takes for an integer, others may have asked for."""
 
 LETTERS = {role: role.value[0] for role in Role}
 ROLES = {letter: role for role, letter in LETTERS.items()}
-_POOLS = re.compile(rf"(?:[{''.join(ROLES)}]\d{{1,10}}(?:x\d{{1,10}})?)*", re.ASCII)
+_POOLS = re.compile(rf"(?:[{''.join(ROLES)}]\d{{1,19}}(?:x\d{{1,19}})?)*", re.ASCII)
 _POOL = re.compile(rf"([{''.join(ROLES)}])(\d+)(?:x(\d+))?", re.ASCII)
 _ODD = re.compile(r"[^!-$&-*,-<>-}]+")  # what is not printable ASCII, and '%', '+', '=', '~'
 _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")

@@ -9,6 +9,7 @@ Rules of this file: a document is believed in whole or not at all. What it says 
 the pools may have) must agree, so that what was cut or edited by hand is noticed.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 _DIRECTIONS = ("up", "down", "all")
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})", re.ASCII)
-_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 _REQUIRED = ("state", "epoch", "floor", "gpus", "entries")
 _OPTIONAL = ("ceiling", "operations", "wishes", "repeats", "sequences", "freezes", "moves", "ended")
 
@@ -200,7 +201,7 @@ def _time(text: str) -> float:
         at = float(text)
     except ValueError:
         at = -1.0
-    if not 0 <= at < MAX_COUNT**2:
+    if not 0 <= at < math.inf:
         raise InvalidError([f"a time must be a number of seconds since 1970: {shown(text)}"])
     return at
 
@@ -208,7 +209,7 @@ def _time(text: str) -> float:
 def _sequence(node: Node) -> tuple[str, int] | None:
     def built(text: str) -> tuple[str, int]:
         number, _, caller = text.partition(" ")
-        if not _WHOLE.fullmatch(number):
+        if not (_WHOLE.fullmatch(number) and 0 <= int(number) <= MAX_COUNT):
             raise InvalidError([f"must be a number and a caller: {shown(text)}"])
         return caller, int(number)
 

@@ -25,7 +25,7 @@ from gpcore.wire.entries import LETTERS, MAX_COUNT, ROLES, plain, unplain
 
 T = TypeVar("T")
 
-_CHANGE = rf"([{''.join(ROLES)}])(\d{{1,10}}):(\d{{1,10}})(?:x(\d{{1,10}}))?(?:=(-?\d{{1,18}}))?"
+_CHANGE = rf"([{''.join(ROLES)}])(\d{{1,19}}):(\d{{1,19}})(?:x(\d{{1,19}}))?(?:=(-?\d{{1,40}}))?"
 _CHANGES = re.compile(rf"(?:{_CHANGE})+", re.ASCII)
 _ONE = re.compile(_CHANGE, re.ASCII)
 _TARGET = re.compile(rf"([{''.join(ROLES)}])(\d{{1,10}})(?: ([!-~]+))?", re.ASCII)
@@ -47,6 +47,7 @@ def operation_document(operation: Operation) -> Json:
         "participant": str(request.participant),
         "targets": [_target_text(target) for target in request.targets],
         "blocking": request.blocking,
+        "request_id": request.request_id,
         "plan": plan,
         "legs": [_leg_text(leg, plan) for leg in operation.legs],
         "began_at": operation.began_at,
@@ -55,12 +56,24 @@ def operation_document(operation: Operation) -> Json:
         "problem": operation.problem,
         "returning": operation.returning,
     }
-    return {name: value for name, value in document.items() if value not in (None, False, 0, [])}
+    said = {name: value for name, value in document.items() if value not in (None, False, 0, [])}
+    return said if request.sequence is None else said | {"sequence": request.sequence}  # 0 says something
 
 
 def read_operation(node: Node) -> Operation | None:
     """Return the operation that is here, or note what is wrong with it."""
-    optional = ("blocking", "plan", "legs", "began_at", *_TOTALS, *_COUNTS, "problem", "returning")
+    optional = (
+        "blocking",
+        "request_id",
+        "sequence",
+        "plan",
+        "legs",
+        "began_at",
+        *_TOTALS,
+        *_COUNTS,
+        "problem",
+        "returning",
+    )
     known = len(node.reading.problems)
     fields = node.fields(("id", "caller", "participant", "targets"), optional)
     name = fields["id"].built(str)
@@ -98,9 +111,15 @@ def _request(fields: Mapping[str, Node]) -> ScaleRequest | None:
     participant = fields["participant"].built(ParticipantId.parse)
     targets = _built(fields, "targets", _target)
     blocking = "blocking" in fields and fields["blocking"].boolean()
+    request_id = fields["request_id"].built(str) if "request_id" in fields else None
+    sequence = fields["sequence"].integer() if "sequence" in fields else None
     if caller is None or participant is None:
         return None
-    return fields["targets"].built_from(lambda: ScaleRequest(caller, participant, tuple(targets), blocking=blocking))
+    return fields["targets"].built_from(
+        lambda: ScaleRequest(
+            caller, participant, tuple(targets), blocking=blocking, request_id=request_id, sequence=sequence
+        )
+    )
 
 
 def _built(fields: Mapping[str, Node], name: str, build: Callable[[str], T]) -> list[T]:

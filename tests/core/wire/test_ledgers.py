@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from gpcore.budgets import Budget
 from gpcore.errors import InvalidError
 from gpcore.fences import Fence
-from gpcore.ledger import Entry, Held, Ledger, ObjectKey, Reservation, believed
-from gpcore.pools import ParticipantId, Role
+from gpcore.intents import Intent
+from gpcore.ledger import Entry, Held, Ledger, Move, ObjectKey, Reservation, believed
+from gpcore.pools import MAX_GPUS_PER_REPLICA, MAX_REPLICAS, ParticipantId, PoolKey, Role
+from gpcore.requests import MAX_SEQUENCE
 from gpcore.testing.strategies import ledgers
 from gpcore.wire.documents import dumps, loads
 from gpcore.wire.entries import Lines
@@ -39,6 +41,18 @@ class TestRoundTrips:
     def test_what_is_written_is_read_back(self, written: Ledger) -> None:
         assert ledger(loads(dumps(ledger_document(written)))) == written
 
+    def test_the_largest_numbers_that_anybody_may_send_or_ask_for_are_read_back(self) -> None:
+        """A ledger that is written and cannot be read would stop everything, and for good."""
+        pool, most = PoolKey(ParticipantId("ns", "a"), Role.DECODE), 2**63 - 1
+        huge = Entry(ObjectKey(pool.participant, "deployment/a"), "f", (Held(Role.DECODE, most, 1),))
+        written = attrs.evolve(
+            Ledger.of([huge]),
+            sequences={"ns-a": MAX_SEQUENCE},
+            moves=(Move(pool, 1.7e9, MAX_REPLICAS * MAX_GPUS_PER_REPLICA),),
+            wishes=(Intent(pool, MAX_REPLICAS, 1e300),),
+        )
+        assert ledger(loads(dumps(ledger_document(written)))) == written
+
     @given(ledgers())
     def test_the_sums_are_made_anew(self, written: Ledger) -> None:
         read = ledger(loads(dumps(ledger_document(written))))
@@ -61,6 +75,26 @@ class TestRoundTrips:
 
     def test_a_field_that_nobody_knows_is_kept_in_our_version_too(self) -> None:
         assert ledger(DOCUMENT | {"note": "x"}).extra == {"note": "x"}
+
+    @pytest.mark.parametrize(
+        ("kind", "written"),
+        [
+            (Budget, "floor ceiling"),
+            (Entry, "key fence held reservation totals"),
+            (Reservation, "fence operation afters"),
+            (Intent, "pool replicas seen_at"),
+            (Move, "pool at gpus"),
+            (
+                Ledger,
+                "budget epoch complete entries operations wishes "
+                + "repeats sequences freezes moves ended extra totals pending",
+            ),
+        ],
+    )
+    def test_a_field_that_is_new_is_written_or_left_out_on_purpose(
+        self, kind: type[attrs.AttrsInstance], written: str
+    ) -> None:
+        assert [field.name for field in attrs.fields(kind)] == written.split()
 
 
 class TestSize:
@@ -143,11 +177,12 @@ class TestHostileDocuments:
             ("entries", ["0+x/ns/a f p1 f n k op p2"], 'is reserved for operation "op", which is not there'),
             ("operations", [{}], "$.operations[0]: id is missing"),
             ("wishes", ["ns/a 3 1.5"], "$.wishes[0]: a pool is written namespace/name/role"),
-            ("wishes", ["ns/a/decode -3 1.5"], "$.wishes[0]: a count must be 0 to 2147483647"),
+            ("wishes", ["ns/a/decode -3 1.5"], "$.wishes[0]: a count must be 0 to 9223372036854775807"),
             ("wishes", ["ns/a/decode 3 soon"], "$.wishes[0]: a time must be a number of seconds since 1970"),
             ("wishes", ["ns/a/decode 3 nan"], "$.wishes[0]: a time must be a number of seconds since 1970"),
-            ("moves", ["ns/a/decode x 1.5"], "$.moves[0]: a count must be -2147483647 to 2147483647"),
+            ("moves", ["ns/a/decode x 1.5"], "$.moves[0]: a count must be -9223372036854775807 to 9223372036854775807"),
             ("repeats", [{"caller": "a"}], "$.repeats[0]: request_id is missing"),
+            ("sequences", ["-1 ns-a"], "$.sequences[0]: must be a number and a caller"),
             ("sequences", ["many ns-a"], "$.sequences[0]: must be a number and a caller"),
             ("ended", ["op"], "$.ended[0]: must be an object"),
             (

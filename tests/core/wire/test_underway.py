@@ -79,7 +79,11 @@ def test_what_is_written_is_read_back_with_what_each_change_costs(ledger: Ledger
         ("plan", ["ns/a deployment/a u-1 p4:2 o n"], "$.plan[0]: must be a deployment, an object"),
         ("plan", ["ns/a deployment/a u-1 p4"], "$.plan[0]: must be a deployment, an object"),
         ("plan", ["NS/a deployment/a u-1 p4:2"], "$.plan[0]: namespace must be"),
-        ("plan", ["ns/a deployment/a u-1 p4:2147483648"], "$.plan[0]: a pool has at most 2147483647 replicas"),
+        (
+            "plan",
+            ["ns/a deployment/a u-1 p4:9223372036854775808"],
+            "$.plan[0]: a pool has at most 9223372036854775807 replicas",
+        ),
         ("plan", ["ns/a deployment/a u-1 p4:2x1000001"], 'of 1000000 GPUs: "p4:2x1000001"'),
         ("legs", ["gone #0"], "$.legs[0]: must begin with one of waiting, reserved, done, dropped"),
         ("legs", ["done #1"], '$.legs[0]: the plan has 1 steps: "#1"'),
@@ -91,6 +95,9 @@ def test_what_is_written_is_read_back_with_what_each_change_costs(ledger: Ledger
         ("totals", [1, "2"], "$.totals: must be two integers"),
         ("escrow", -1, "$.escrow: must be at least 0: -1"),
         ("returning", 1, "$.returning: must be true or false: 1"),
+        ("request_id", "", "$.targets: request_id must be"),
+        ("request_id", 5, "$.request_id: must be a string: 5"),
+        ("sequence", -1, "$.sequence: must be at least 0: -1"),
         ("began_at", "now", "$.began_at: must be a number"),
     ],
 )
@@ -104,3 +111,22 @@ def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(InvalidError) as refused:
         read({"caller": "", "targets": ["x"], "plan": ["y"], "excess": -1})
     assert len(refused.value.problems) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        (Change, "pool before after gpus_per_replica authority charged"),
+        (Leg, "step stage"),
+        (Plan, "steps"),
+        (ScaleRequest, "caller participant targets blocking request_id sequence"),
+        (Step, "changes fence"),
+        (Target, "role replicas component"),
+        (
+            Operation,
+            "id request plan legs began_at before totals excess escrow dip retries problem returning",
+        ),
+    ],
+)
+def test_a_field_that_is_new_is_written_or_left_out_on_purpose(kind: type[attrs.AttrsInstance], written: str) -> None:
+    assert [field.name for field in attrs.fields(kind)] == written.split()
