@@ -19,6 +19,7 @@ import attrs
 
 from gpcore.budgets import Budget
 from gpcore.errors import InvalidError
+from gpcore.holding import DIRECTIONS
 from gpcore.intents import Intent
 from gpcore.ledger import Ended, Entry, Freeze, Ledger, Move, Repeat
 from gpcore.operations import Operation
@@ -36,7 +37,6 @@ STATES = ("Bootstrapping", "Active", "OverCommitted")
 
 T = TypeVar("T")
 
-_DIRECTIONS = ("up", "down", "all")
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})", re.ASCII)
 _WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 _REQUIRED = ("state", "epoch", "floor", "gpus", "entries")
@@ -218,6 +218,6 @@ def _sequence(node: Node) -> tuple[str, int] | None:
 
 def _freeze(node: Node) -> Freeze | None:
     freeze = read_flat(node, Freeze)
-    if freeze is not None and freeze.direction not in _DIRECTIONS:
-        node.refuse(f"direction must be one of {', '.join(_DIRECTIONS)}: {shown(freeze.direction)}")
+    if freeze is not None and freeze.direction not in DIRECTIONS:
+        node.refuse(f"direction must be one of {', '.join(DIRECTIONS)}: {shown(freeze.direction)}")
     return freeze
