@@ -12,8 +12,7 @@ from gpadapters.kubernetes.slot import Place, Slot
 from gpcore.errors import InvalidError, PortError
 from gpcore.ledger import Ledger
 from gpcore.ports import Saving, Versioned
-from gpcore.wire.entries import Lines
-from gpcore.wire.ledgers import ledger, ledger_document
+from gpcore.wire.ledgers import Scribe, ledger
 
 
 class KubernetesLedger:
@@ -25,7 +24,7 @@ class KubernetesLedger:
 
     def __init__(self, session: Session, *, namespace: str, name: str, pace: Pace | None = None) -> None:
         self._slot = Slot(session, Place(API_VERSION, KIND, PLURAL, namespace, name), pace=pace or Pace())
-        self._lines, self._seen = Lines(), _Seen()
+        self._scribe, self._seen = Scribe(), _Seen()
 
     async def load(self) -> Versioned | None:
         """Return the ledger as it is stored; see the port."""
@@ -41,7 +40,7 @@ class KubernetesLedger:
 
     async def save(self, ledger: Ledger, *, expected: str | None) -> Saving:
         """Write *ledger* over the version *expected*; see the port."""
-        return await self._slot.save(ledger_document(ledger, self._lines), expected=expected)
+        return await self._slot.save(self._scribe.document(ledger), expected=expected)
 
 
 @attrs.frozen

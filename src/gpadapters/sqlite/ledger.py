@@ -9,15 +9,14 @@ from gpadapters.sqlite.slot import Slot
 from gpcore.ledger import Ledger
 from gpcore.ports import Saving, Versioned
 from gpcore.wire import dumps, loads
-from gpcore.wire.entries import Lines
-from gpcore.wire.ledgers import ledger, ledger_document
+from gpcore.wire.ledgers import Scribe, ledger
 
 
 class SqliteLedger:
     """Implements `gpcore.ports.LedgerStore` with the ledger *name* in the database *path*, whose folder must exist."""
 
     def __init__(self, path: Path, *, name: str = "ledger") -> None:
-        self._slot, self._lines = Slot(path, name), Lines()
+        self._slot, self._scribe = Slot(path, name), Scribe()
 
     async def load(self) -> Versioned | None:
         """Return the ledger as it is stored; see the port."""
@@ -25,4 +24,4 @@ class SqliteLedger:
 
     async def save(self, ledger: Ledger, *, expected: str | None) -> Saving:
         """Write *ledger* over the version *expected*; see the port."""
-        return await self._slot.save(dumps(ledger_document(ledger, self._lines)).decode(), expected=expected)
+        return await self._slot.save(dumps(self._scribe.document(ledger)).decode(), expected=expected)

@@ -12,7 +12,7 @@ the pools may have) must agree, so that what was cut or edited by hand is notice
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -43,11 +43,36 @@ _REQUIRED = ("state", "epoch", "floor", "gpus", "entries")
 _OPTIONAL = ("ceiling", "operations", "wishes", "repeats", "sequences", "freezes", "moves", "ended")
 
 
-def ledger_document(ledger: Ledger, lines: Lines | None = None) -> Json:
-    """Return *ledger* as a document of JSON values.
+class Scribe:
+    """Writes one ledger after another, and anew only what is not as in the one before."""
 
-    With the *lines* of the ledger before, only what differs from it is written anew.
-    """
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._before: dict[int, tuple[object, object]] = {}  # by identity, with what was written and how
+        self._now: dict[int, tuple[object, object]] = {}
+
+    def document(self, ledger: Ledger) -> Json:
+        """Return *ledger* as a document of JSON values, some of which it shares with the one before."""
+        self._before, self._now = self._now, {}
+        return _document(ledger, self._lines.of(ledger.entries), self._each)
+
+    def _each(self, write: Callable[[Any], object], values: Iterable[object]) -> list[object]:
+        written = []
+        for value in values:
+            known = self._before.get(id(value)) or (value, write(value))
+            self._now[id(value)] = known
+            written.append(known[1])
+        return written
+
+
+def ledger_document(ledger: Ledger) -> Json:
+    """Return *ledger* as a document of JSON values."""
+    return Scribe().document(ledger)
+
+
+def _document(
+    ledger: Ledger, entries: list[str], each: Callable[[Callable[[Any], object], Iterable[object]], list[object]]
+) -> Json:
     document = {
         **ledger.extra,
         "schema": ledger.extra.get("schema", f"{SCHEMA[0]}.{SCHEMA[1]}"),
@@ -56,14 +81,14 @@ def ledger_document(ledger: Ledger, lines: Lines | None = None) -> Json:
         "ceiling": ledger.budget.ceiling,
         "floor": ledger.budget.floor,
         "gpus": ledger.totals.charged,
-        "entries": (Lines() if lines is None else lines).of(ledger.entries),
-        "operations": [operation_document(operation) for operation in ledger.operations.values()],
-        "wishes": [f"{pool_text(wish.pool)} {wish.replicas} {wish.seen_at!r}" for wish in ledger.wishes],
-        "repeats": [flat_document(repeat) for repeat in ledger.repeats],
+        "entries": entries,
+        "operations": each(operation_document, ledger.operations.values()),
+        "wishes": each(_wish_text, ledger.wishes),
+        "repeats": each(flat_document, ledger.repeats),
         "sequences": [f"{number} {caller}" for caller, number in ledger.sequences.items()],
-        "freezes": [flat_document(freeze) for freeze in ledger.freezes],
-        "moves": [f"{pool_text(move.pool)} {move.gpus} {move.at!r}" for move in ledger.moves],
-        "ended": [flat_document(ended) for ended in ledger.ended],
+        "freezes": each(flat_document, ledger.freezes),
+        "moves": each(_move_text, ledger.moves),
+        "ended": each(flat_document, ledger.ended),
     }
     return {name: value for name, value in document.items() if name not in _OPTIONAL or value not in (None, [])}
 
@@ -175,8 +200,16 @@ def _each(fields: Mapping[str, Node], name: str, read: Callable[[Node], T | None
             yield one
 
 
+def _wish_text(wish: Intent) -> str:
+    return f"{pool_text(wish.pool)} {wish.replicas} {wish.seen_at!r}"
+
+
 def _wish(node: Node) -> Intent | None:
     return node.built(lambda text: Intent(*_at(text, low=0)))
+
+
+def _move_text(move: Move) -> str:
+    return f"{pool_text(move.pool)} {move.gpus} {move.at!r}"
 
 
 def _move(node: Node) -> Move | None:

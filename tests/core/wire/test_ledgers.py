@@ -15,7 +15,7 @@ from gpcore.requests import MAX_SEQUENCE
 from gpcore.testing.strategies import ledgers
 from gpcore.wire.documents import dumps, loads
 from gpcore.wire.entries import Lines
-from gpcore.wire.ledgers import ledger, ledger_document
+from gpcore.wire.ledgers import Scribe, ledger, ledger_document
 from tests.core.wire.fleets import Naming, adapters, deployments, fleet
 
 
@@ -56,6 +56,16 @@ class TestRoundTrips:
             wishes=(Intent(pool, MAX_REPLICAS, 1e300),),
         )
         assert ledger(loads(dumps(ledger_document(written)))) == written
+
+    @given(st.lists(ledgers(), min_size=2, max_size=3), st.data())
+    def test_what_was_written_before_makes_no_difference(self, drawn: list[Ledger], data: st.DataObject) -> None:
+        """Parts of one ledger go on in the next."""
+        scribe, names = Scribe(), ("operations", "wishes", "repeats", "sequences", "freezes", "moves", "ended")
+        for at, one in enumerate(drawn):
+            kept = {name: getattr(drawn[at - 1], name) for name in names if data.draw(st.booleans())}
+            mixed = attrs.evolve(one, **kept)
+            for _ in range(2):
+                assert scribe.document(mixed) == ledger_document(mixed)
 
     @given(ledgers())
     def test_the_sums_are_made_anew(self, written: Ledger) -> None:
@@ -105,10 +115,10 @@ class TestSize:
         assert len(written) <= 60 * 10_000
 
     def test_of_the_lines_only_what_changed_is_written_anew(self) -> None:
-        lines, before = Lines(), fleet(1_000, adapters)
-        first = ledger_document(before, lines)["entries"]
+        scribe, before = Scribe(), fleet(1_000, adapters)
+        first = scribe.document(before)["entries"]
         changed = next(iter(before.entries.values()))
-        second = ledger_document(believed(before, [attrs.evolve(changed, fence="x")]), lines)["entries"]
+        second = scribe.document(believed(before, [attrs.evolve(changed, fence="x")]))["entries"]
         assert sum(one is not other for one, other in zip(first, second, strict=True)) == 1
 
 
