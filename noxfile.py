@@ -101,6 +101,12 @@ def dynamo(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Let planners live through thousands of histories in which everything goes wrong; `-- --help` says more."""
+    _run(session, "python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     _run(session, "ruff", "check")

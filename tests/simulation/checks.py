@@ -10,8 +10,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from gpcore.control import State
+from gpcore.decisions import AnotherBody, OldSequence, Rejected
 from gpcore.events import Apply, Decided, Effect, Event, Failed, LedgerMoved, Mark, Reply, Succeeded
 from gpcore.ledger import Entry, Ledger, ObjectKey, Reservation
+from gpcore.operations import Operation
 from gpcore.plans import Step
 from gpcore.pools import ParticipantId
 from tests.simulation.api import ADAPTERS, GRAPHS, Change, Json, Key
@@ -20,6 +22,10 @@ from tests.simulation.host import LEDGER, Host
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+TOLERANCE = 2
+"""By how many GPUs a pairing may miss the floor: those of the largest replica of the fleet."""
 
 
 class BreachError(AssertionError):
@@ -44,6 +50,8 @@ class Checks:
         self._landed: set[str] = set()
         self._written: dict[str, list[Step]] = {}
         self._began: dict[str, str] = {}
+        self._sequences: dict[str, int] = {}
+        self._effects: dict[tuple[str, str], str] = {}
         self._waiting: dict[str, tuple[Host, int]] = {}
         self._carried: dict[str, str | None] = {}
         self.counts: Counter[str] = world.counts
@@ -99,7 +107,7 @@ class Checks:
         self.that(asked <= self._ceiling + self._raised, f"S1: {asked} GPUs are asked for, above {self._ceiling}")
         self._pods(held)
         if self._strict:
-            floor = self._floor - self._ledger.dip
+            floor = self._floor - self._ledger.dip - TOLERANCE
             self.that(asked >= floor, f"S8: {asked} GPUs are asked for, below {self._floor}, dip {self._ledger.dip}")
             for key, obj in self._objects.items():
                 self._within(key, obj)
@@ -123,6 +131,7 @@ class Checks:
             self.that("deletionTimestamp" not in before["metadata"], "S20: an object was written that is being deleted")
             afters = tuple((change.pool.role, change.after) for change in why.step.changes)
             self.that(recorded[1].afters == afters, f"S21: {afters} is written, {recorded[1].afters} on record")
+            self._once(self._ledger.operations.get(why.operation))
             self._written.setdefault(why.operation, []).append(Step(why.step.changes))
             self._held_raised += self._overlap(before, why.step)
         else:
@@ -168,14 +177,32 @@ class Checks:
     def _ended(self, before: Ledger, ledger: Ledger) -> None:
         """See that each operation that is no more has ended as a whole, or had not begun."""
         actor = self._actor.host.name
-        for key in ledger.operations:
-            self._began.setdefault(key, actor)
+        for key, operation in ledger.operations.items():
+            if key not in self._began:
+                self._began[key] = actor
+                self._in_order(operation)
         ended = {one.id for one in ledger.ended}
         for key, operation in before.operations.items():
             if key not in ledger.operations:
                 self.that(key in ended or not operation.done, f"S9: operation {key} has vanished half done")
                 if self._began.get(key) != actor:
                     self.counts["another planner finished an operation"] += 1
+
+    def _in_order(self, operation: Operation) -> None:
+        """See that no request begins anything that came after one with a higher number had begun something."""
+        request = operation.request
+        if request.sequence is not None:
+            last = self._sequences.get(str(request.caller), -1)
+            self.that(request.sequence > last, f"S12: {operation.id} counts {request.sequence}, after {last}")
+            self._sequences[str(request.caller)] = request.sequence
+
+    def _once(self, operation: Operation | None) -> None:
+        """See that a request with an id has one effect, however often it is sent, and to whom."""
+        if operation is None or operation.request.request_id is None:
+            return
+        key = (str(operation.request.caller), operation.request.request_id)
+        first = self._effects.setdefault(key, operation.id)
+        self.that(first == operation.id, f"S11: {key} was carried out by {first} and by {operation.id}")
 
     def _count(self, before: Ledger, ledger: Ledger) -> None:
         counts, operations = self.counts, ledger.operations.values()
@@ -264,6 +291,10 @@ class Checks:
     def _true(self, key: str, outcome: object) -> None:
         """See that an answer says no more than what is written."""
         self.counts[f"answered: {type(outcome).__name__}"] += 1
+        if isinstance(outcome, Rejected):
+            self.counts["an old number, or an id with another body, was refused"] += isinstance(
+                outcome.reason, AnotherBody | OldSequence
+            )
         operation = self._carried.get(key)
         written = self._written.get(operation or "", [])
         if isinstance(outcome, Succeeded) and outcome.plan.steps:

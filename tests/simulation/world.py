@@ -70,6 +70,9 @@ TTL_S = 120.0
 REPEATED = 0.2
 """How often a caller asks for what was asked for already."""
 
+AT_HOME = 0.7
+"""How often a caller asks for the deployment that it mostly asks for."""
+
 COPIED = 0.4
 """How often a request that was refused on its way arrives all the same."""
 
@@ -130,7 +133,7 @@ class World:
         self.lease_news: list[tuple[Host, int, LeaseChanged]] = []
         self.leader: Host | None = None
         self.asked: list[ScaleRequest] = []
-        self.steps = self.effects = self.minted = 0
+        self.steps = self.effects = self.minted = self.sequence = 0
         self.plot = Plot()
         self.tamper: Callable[[Ask], Ask] = lambda ask: ask
         self.readable: list[int] = []
@@ -337,11 +340,21 @@ class World:
 
     def _request(self) -> ScaleRequest:
         caller = self.rng.randrange(self.swarm.clients)
-        name = sorted(FLEET)[caller % len(FLEET)] if self.rng.random() < 0.7 else self.rng.choice(sorted(FLEET))
+        name = sorted(FLEET)[caller % len(FLEET)] if self.rng.random() < AT_HOME else self.rng.choice(sorted(FLEET))
         parts = list(FLEET[name])
         some = self.rng.sample(parts, self.rng.randint(1, len(parts)))
         targets = tuple(Target(Role(role), self.rng.randint(0, MOST_REPLICAS)) for role, _, _ in some)
-        return ScaleRequest(Claimed(f"caller-{caller}"), ParticipantId(NAMESPACE, name), targets)
+        request_id = sequence = None
+        if caller % 2:  # every other caller tells its requests apart
+            self.sequence += self.rng.choice((1, 1, 1, 2))
+            request_id, sequence = f"q{self.sequence - self.rng.choice((0, 0, 0, 1))}", self.sequence
+        return ScaleRequest(
+            Claimed(f"caller-{caller}"),
+            ParticipantId(NAMESPACE, name),
+            targets,
+            request_id=request_id,
+            sequence=sequence,
+        )
 
     def _awake(self) -> list[Host]:
         return [host for host in self.hosts if host.alive and not host.paused]
