@@ -31,7 +31,7 @@ from gpcore.events import (
     Told,
 )
 from gpcore.executing import followed
-from gpcore.holding import with_freeze, without_freezes
+from gpcore.holding import MAX_FREEZES, with_freeze, without_freezes
 from gpcore.indexes import Index
 from gpcore.intents import Intent, Intents
 from gpcore.ledger import Freeze, Ledger, told
@@ -63,7 +63,8 @@ def ledger_saved(state: State, event: LedgerSaved) -> Transition:
     book = state.book
     if book is None or book.saving is None:
         return Transition(state)
-    state = state.but(book=Book(book.saving, event.version, book.draft, None, book.urgent, event.size), fault="")
+    after = Book(book.saving, event.version, book.draft, None, book.urgent, event.size, dirty=book.dirty)
+    state = state.but(book=after, fault="")
     state, orders = due(state)
     state, ends = _telling(state)
     state, notes = _noted(state)
@@ -86,22 +87,38 @@ def _noting(state: State, key: str, freeze: Freeze | str) -> Transition:
         refusal = NotLeading(state.leader) if not state.leading else LedgerDown(state.fault)
         return Transition(state, (Reply(key, Rejected(refusal)),))
     noted = _as_noted(state.ledger, freeze)
-    if noted.freezes == state.book.stored.freezes:
-        return Transition(state, (Reply(key, Noted()),))
-    return Transition(state.but(noting={**state.noting, key: freeze}).drafting(noted, urgent=True))
+    if len(noted.freezes) > max(MAX_FREEZES, len(state.ledger.freezes)):
+        full = LedgerDown(f"{MAX_FREEZES} freezes hold, and it holds no more")
+        return Transition(state, (Reply(key, Rejected(full)),))
+    noting = state.but(noting={**state.noting, key: freeze})
+    if noted.freezes == state.ledger.freezes and not state.noting and _on_record(state, state.book.stored, freeze):
+        return Transition(*_noted(noting))
+    return Transition(noting.drafting(noted, urgent=True))
 
 
 def _as_noted(ledger: Ledger, freeze: Freeze | str) -> Ledger:
     return without_freezes(ledger, key=freeze) if isinstance(freeze, str) else with_freeze(ledger, freeze)
 
 
+def _on_record(state: State, stored: Ledger, freeze: Freeze | str) -> bool:
+    """Say whether *stored* has *freeze*, or that it ended; one that is over has nothing to be put on record."""
+    over = isinstance(freeze, Freeze) and freeze.until <= state.now + state.wall_offset
+    return over or _as_noted(stored, freeze).freezes == stored.freezes
+
+
 def _noted(state: State) -> tuple[State, tuple[Effect, ...]]:
-    """Answer for the freezes that are on record now."""
+    """Answer for the freezes that are on record now, and for those that a later word on them has overtaken."""
     if state.book is None or not state.noting:
         return state, ()
-    stored = state.book.stored
-    done = [key for key, freeze in state.noting.items() if _as_noted(stored, freeze).freezes == stored.freezes]
-    left = {key: freeze for key, freeze in state.noting.items() if key not in done}
+    left, overtaken = {}, set()
+    for key, freeze in reversed(list(state.noting.items())):
+        name = freeze if isinstance(freeze, str) else freeze.id
+        if name in overtaken or _on_record(state, state.book.stored, freeze):
+            overtaken.add(name)
+        else:
+            left[key] = freeze
+    done = [key for key in state.noting if key not in left]
+    left = {key: freeze for key, freeze in state.noting.items() if key in left}
     return state.but(noting=left), tuple([Reply(key, Noted()) for key in done])
 
 
@@ -119,7 +136,7 @@ def _telling(state: State) -> tuple[State, tuple[Effect, ...]]:
 def end_told(state: State, event: Told) -> Transition:
     """Note that the end was handed on; it is stored with whatever is stored next."""
     state = state.but(telling=state.telling - {event.id})
-    return Transition(state.drafting(told(state.ledger, event.id)))
+    return Transition(state.drafting(told(state.ledger, event.id), lazy=True))
 
 
 def ledger_moved(state: State, _: LedgerMoved) -> Transition:
@@ -128,13 +145,14 @@ def ledger_moved(state: State, _: LedgerMoved) -> Transition:
 
 
 def ledger_unsaved(state: State, event: LedgerUnsaved) -> Transition:
-    """See whether it is stored all the same, or refuse what it was to promise."""
+    """See whether it is stored all the same, or refuse what it was to promise, and try again with the clock."""
     state = _not_saving(state).but(fault=event.detail)
     if event.lost or state.book is None:
         return Transition(state, (Load(),))
     refused, book = Rejected(LedgerDown(event.detail)), state.book
-    told = _rebased(state, book.stored, book.version, refused, size=book.size)
-    return Transition(told.state, (*told.effects, Load()))
+    notes = [Reply(key, refused) for key in state.noting]
+    told = _rebased(state.but(noting={}), book.stored, book.version, refused, size=book.size)
+    return Transition(told.state.but(book=_outdated(told.state.book)), (*notes, *told.effects))
 
 
 def ledger_unread(state: State, event: LedgerUnread) -> Transition:
@@ -143,8 +161,11 @@ def ledger_unread(state: State, event: LedgerUnread) -> Transition:
 
 
 def _not_saving(state: State) -> State:
-    book = state.book
-    return state if book is None else state.but(book=attrs.evolve(book, saving=None, urgent=True, outdated=True))
+    return state.but(book=_outdated(state.book))
+
+
+def _outdated(book: Book | None) -> Book | None:
+    return None if book is None else attrs.evolve(book, saving=None, urgent=True, outdated=True)
 
 
 def ledger_loaded(state: State, event: LedgerLoaded) -> Transition:
@@ -182,7 +203,8 @@ def lease_changed(state: State, event: LeaseChanged) -> Transition:
     if event.leading:
         if state.leading and state.exclusive == event.exclusive and state.epoch >= 0:
             return Transition(state)
-        return Transition(state.but(leading=True, leader="", exclusive=event.exclusive, epoch=-1), (Load(),))
+        state = state.but(leading=True, leader="", exclusive=event.exclusive, epoch=-1, telling=frozenset())
+        return Transition(state, (Load(),))
     if not state.leading:
         return Transition(state.but(leader=event.leader))
     state = state.but(leading=False, leader=event.leader, epoch=-1)
@@ -229,7 +251,9 @@ def _rebased(
         drives = {key: attrs.evolve(drive, waiters=()) for key, drive in state.drives.items()}
         return Transition(state.but(drives=drives), tuple(effects))
     went_on = followed(state, list(state.operations))
-    return Transition(went_on.state, (*effects, *went_on.effects))
+    state, ends = _telling(went_on.state)
+    state, notes = _noted(state)
+    return Transition(state, (*effects, *went_on.effects, *ends, *notes))
 
 
 def _driven(state: State, operation: Operation, *, fresh: bool) -> Drive:

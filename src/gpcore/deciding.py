@@ -94,8 +94,23 @@ def again(state: State, operation: Operation, drive: Drive, *, retries: int) -> 
     event = Submitted(operation.id, operation.request, drive.started_at)
     asked = _not_now(state) or _asked(state, operation.request)
     if isinstance(asked, Rejected):
-        return _shared(answered(state, event, asked), drive.waiters)
-    return _shared(_begin(state, event, asked, state.intents, retries=retries), drive.waiters)
+        anew = answered(state, event, asked)
+    else:
+        anew = _begin(state, event, asked, state.intents, retries=retries)
+    return _shared(_repeatable(anew, operation), drive.waiters)
+
+
+def _repeatable(anew: Transition, operation: Operation) -> Transition:
+    """Return *anew* with its reply, if it has one, on record for all requests that *operation* was to carry out."""
+    state = anew.state
+    for effect in anew.effects:
+        if isinstance(effect, Reply):
+            word, why = "success", ""
+            if isinstance(effect.outcome, Rejected):
+                word = effect.outcome.reason.kind
+                why = explain(effect.outcome, participant=operation.request.participant)
+            state = state.drafting(repeating.answered(state.ledger, operation.id, word, why))
+    return Transition(state, anew.effects)
 
 
 def _shared(anew: Transition, waiters: tuple[str, ...]) -> Transition:

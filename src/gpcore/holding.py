@@ -18,7 +18,7 @@ from gpcore.pools import PoolKey
 DIRECTIONS = ("up", "down", "all")
 
 MAX_FREEZES = 64
-"""How many freezes may hold at once."""
+"""How many freezes may hold at once; of one more its caller is told so, since none that was promised ends early."""
 
 MAX_FREEZE_S = 30 * 24 * 3600.0
 """The longest freeze; what is to hold for longer is a setting."""
@@ -99,8 +99,10 @@ def noted(ledger: Ledger, limits: Limits, plan: Plan, *, wall: float) -> Ledger:
 
 def with_freeze(ledger: Ledger, freeze: Freeze) -> Ledger:
     """Return *ledger* with *freeze* in the place of an earlier one of its id."""
+    if freeze in ledger.freezes:
+        return ledger
     others = [one for one in ledger.freezes if one.id != freeze.id]
-    return attrs.evolve(ledger, freezes=(*others[1 - MAX_FREEZES :], freeze))
+    return attrs.evolve(ledger, freezes=(*others, freeze))
 
 
 def without_freezes(ledger: Ledger, *, key: str | None = None, wall: float | None = None) -> Ledger:

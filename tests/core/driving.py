@@ -11,6 +11,7 @@ from gpcore.control import Rules, State, Transition, step
 from gpcore.events import (
     Apply,
     Event,
+    Froze,
     LedgerSaved,
     Listed,
     Mark,
@@ -25,7 +26,7 @@ from gpcore.events import (
     Tell,
 )
 from gpcore.fences import Mint
-from gpcore.ledger import Entry, Ledger, ObjectKey
+from gpcore.ledger import Entry, Freeze, Ledger, ObjectKey
 from gpcore.plans import Step
 from gpcore.pools import Authority, Deployment, ParticipantId, PoolKey, Snapshot
 from gpcore.testing.settled import FENCE, settled_state
@@ -66,6 +67,11 @@ class Planner:
 
     def ask(self, *texts: str, name: str = "1", now: float = 0.0) -> tuple[object, ...]:
         return self.happen(Submitted(name, request(*texts), now))
+
+    def freeze(self, direction: str, *pools: str, name: str = "f", until: float = 1e9) -> tuple[object, ...]:
+        """Hold changes of *pools*, or of all."""
+        held = Freeze(name, direction, until, "the racks are being moved", "me", tuple(map(key, pools)))
+        return self.happen(Froze(name, held))
 
     def see(
         self, text: str, *, present: int | None = None, uid: str = "uid", fence: str | None = FENCE
