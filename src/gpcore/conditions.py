@@ -52,4 +52,5 @@ def _conditions(state: State) -> Iterator[Condition]:
         yield Condition("unsettled", f"{names} shows a mark that the ledger does not know, so nothing may grow")
     for freeze in ledger.freezes:
         named = ", ".join(map(str, freeze.pools)) or "every pool"
-        yield Condition("frozen", f"{named} may not go {freeze.direction}: {freeze.reason}")
+        way = "up or down" if freeze.direction == "all" else freeze.direction
+        yield Condition("frozen", f"{named} may not go {way}: {freeze.reason}")
