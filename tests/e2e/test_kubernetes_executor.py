@@ -201,17 +201,16 @@ class TestWhatChangedMeanwhile:
         assert isinstance(await shown.mark(shown.fenced(pool)), Refused)
         assert (shown.pool().fence, shown.pool().replicas) == (pool.fence, 2)
 
-    async def test_a_deployment_that_is_being_deleted_is_left_alone(
+    async def test_a_deployment_that_is_being_deleted_takes_marks_and_no_replicas(
         self, shown: Follower, client: Client, namespace: str
     ) -> None:
         pool, path = shown.pool(), graphs(namespace, "a")
         client.merge(path, {"metadata": {"finalizers": ["test.example/hold"]}})
         client.delete(path)
-        refused = await shown.apply((pool, 5))
-        assert isinstance(refused, Refused)
-        assert refused.detail.startswith(f"deployment/a of {namespace}/a is being deleted")
-        assert isinstance(await shown.mark(shown.fenced(pool)), Refused)
-        assert (shown.pool().replicas, shown.pool().fence) == (2, "")
+        assert await shown.apply((pool, 5)) == Refused(f"deployment/a of {namespace}/a is being deleted")
+        mark = shown.fenced(pool)
+        assert await shown.mark(mark) == Applied()
+        assert (shown.pool().replicas, shown.pool().fence) == (2, mark.new)
         assert "it is being deleted; it counts until it is gone" in shown.view["a"].problems
         client.merge(path, {"metadata": {"finalizers": None}})
 

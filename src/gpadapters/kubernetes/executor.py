@@ -114,19 +114,22 @@ def written(step: Step, graph: Graph | None, adapters: tuple[Adapter, ...], *, d
     changes = [(change, component) for change in step.changes if (component := components[change.pool.role])]
     for adapter in adapters:
         if authority_of(graph, (adapter,)) == step.authority and len(changes) == 1:
-            return Write(_guarded(target, adapter.identity, _of_adapter(*changes[0], adapter)))
+            return _guarded(target, adapter.identity, _of_adapter(*changes[0], adapter))
     if authority_of(graph, ()) != step.authority:
         return f"{target} is not the object that it was"
     for why in _changed(changes, adapters):
         return why
     adapted = next((component.name for _, component in changes if component.adapted), None)
-    return Write(_guarded(target, graph.identity, _of_graph(changes, graph)), adapted)
+    return _guarded(target, graph.identity, _of_graph(changes, graph), adapted=adapted)
 
 
 def marked(mark: Mark, found: Graph | Adapter | None, *, domain: str) -> Write | str:
-    """Return *mark* as a patch of the object *found*, or why there is none."""
+    """Return *mark* as a patch of the object *found*, or why there is none.
+
+    An object that is being deleted takes a mark too: a finalizer may keep it, and what it holds, for ever.
+    """
     target = target_of(mark, domain)
-    return f"{target} is not known" if found is None else Write(_guarded(target, found.identity, ()))
+    return f"{target} is not known" if found is None else Write(_fenced(target, found.identity, ()))
 
 
 class KubernetesExecutor:
@@ -169,6 +172,8 @@ class KubernetesExecutor:
                 if outcome is not None:
                     return await self._shown(outcome)
                 before, write, why = write, compose(), sent
+                if isinstance(write, str):
+                    return await self._shown(Refused(differing() or write))
                 if write == before:
                     break
         except LostError as fault:
@@ -291,7 +296,7 @@ def _verdict(target: Target, identity: Identity, message: str, *, domain: str) -
         return Refused(f"{target} {identity.stranger(domain)}: {message}")
     if (identity.claim or "") != target.old:
         return Refused(f"{target} had another write meanwhile: {message}")
-    return Refused(f"{target} is being deleted: {message}") if identity.deleting else None
+    return None
 
 
 def _component(graph: Graph, role: Role) -> Component | None:
@@ -330,19 +335,27 @@ def _of_graph(changes: Sequence[tuple[Change, Component]], graph: Graph) -> tupl
     return tuple(patch)
 
 
-def _guarded(target: Target, identity: Identity, changes: Sequence[Operation]) -> tuple[Operation, ...]:
+def _guarded(
+    target: Target, identity: Identity, changes: Sequence[Operation], *, adapted: str | None = None
+) -> Write | str:
+    """Return the write of *changes* through the fences of *target*, or why it is for nothing."""
+    if identity.deleting:
+        return f"{target} is being deleted"
+    return Write((_test("/metadata/deletionTimestamp", None), *_fenced(target, identity, changes)), adapted)
+
+
+def _fenced(target: Target, identity: Identity, changes: Sequence[Operation]) -> tuple[Operation, ...]:
     """Return the patch of *changes* that needs the old fence of *target* on the object *identity*, and leaves the new.
 
     A test of null holds for what is absent, but for nothing in a map that is absent itself.
     """
-    alive = [_test("/metadata/uid", target.uid)] if target.uid else []
-    alive.append(_test("/metadata/deletionTimestamp", None))
+    same = [_test("/metadata/uid", target.uid)] if target.uid else []
     if not identity.annotated and not target.old:
         first = {"op": "add", "path": _ANNOTATIONS, "value": {FENCE: target.new}}
-        return (*alive, _test(_ANNOTATIONS, None), *changes, first)
+        return (*same, _test(_ANNOTATIONS, None), *changes, first)
     absent = "" if identity.claim == "" else None  # both are no fence
     old = _test(_POINTER, target.old or absent)
-    return (*alive, old, *changes, {"op": "add", "path": _POINTER, "value": target.new})
+    return (*same, old, *changes, {"op": "add", "path": _POINTER, "value": target.new})
 
 
 def _test(path: str, value: object) -> Operation:
