@@ -28,6 +28,7 @@ from gpcore.events import (
     LeaseChanged,
     LedgerLoaded,
     LedgerSaved,
+    LedgerUnread,
     Listed,
     Load,
     Reply,
@@ -42,6 +43,7 @@ from gpcore.events import (
     Ticked,
 )
 from gpcore.intents import Intent, Intents
+from gpcore.ledger import Freeze
 from gpcore.management import Management
 from gpcore.plans import Plan
 from gpcore.policy import Policy
@@ -464,6 +466,61 @@ def test_seeing_what_is_known_changes_nothing() -> None:
     planner.see("a/prefill 4x1")
     planner.happen(Gone(ParticipantId("ns", "b")))
     assert planner.state == before
+
+
+# the ledger -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_save_is_under_way_at_a_time_and_what_comes_meanwhile_goes_with_the_next() -> None:
+    planner = Planner("a/prefill 4x1", "b/prefill 4x1", "c/prefill 4x1")
+    (_, first) = planner.waits(Submitted("1", request("a/prefill 5"), 0.0))
+    for name in ("b", "c"):
+        (decided,) = planner.waits(Submitted(name, request(f"{name}/prefill 5"), 0.0))
+        assert isinstance(decided, Decided)
+    assert isinstance(first, Save)
+    assert set(first.ledger.operations) == {"1"}
+    (order, second) = planner.waits(LedgerSaved("2"))
+    assert told((order,)) == ["apply a 5"]
+    assert isinstance(second, Save)
+    assert (second.expected, set(second.ledger.operations)) == ("2", {"1", "b", "c"})
+    assert sorted(told(planner.happen(LedgerSaved("3")))) == ["apply b 5", "apply c 5"]
+
+
+def test_the_ledger_is_read_again_with_the_clock_while_it_cannot_be_but_not_while_it_is_being_stored() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.happen(LedgerUnread("it is away"))
+    assert planner.happen(Ticked(1.0)) == (Load(),)
+    planner = Planner("a/prefill 4x1")
+    planner.waits(Submitted("1", request("a/prefill 5"), 0.0))
+    planner.waits(LedgerUnread("it is away"))
+    assert planner.waits(Ticked(1.0)) == ()
+
+
+def test_what_nobody_waits_for_is_stored_with_the_clock() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.ask("a/prefill 6")
+    assert not [one for one in planner.waits(StepApplied(*planner.order())) if isinstance(one, Save)]
+    (save,) = [one for one in planner.waits(Ticked(1.0)) if isinstance(one, Save)]
+    assert save.ledger.operations == {}
+    assert save.ledger.ended[-1].id == "1"
+
+
+def test_a_freeze_that_is_over_is_forgotten_with_the_clock() -> None:
+    planner = Planner("a/prefill 4x1")
+    held = Freeze("f", "all", 1_000.0, "a release", "somebody")
+    planner.state = planner.state.drafting(attrs.evolve(planner.ledger, freezes=(held,)))
+    planner.happen(Ticked(1.0, 999.0))
+    assert len(planner.ledger.freezes) == 1
+    planner.happen(Ticked(2.0, 1_000.0))
+    assert len(planner.ledger.freezes) == 0
+
+
+def test_a_follower_looks_for_nothing() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.happen(LeaseChanged(leading=False))
+    assert planner.happen(Gone(ParticipantId("ns", "a"))) == ()
+    assert planner.snapshot.deployment(ParticipantId("ns", "a")) is None
+    assert planner.entry("a") is not None
 
 
 # a policy of somebody's own -------------------------------------------------------------------------------------------

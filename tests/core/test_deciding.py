@@ -17,7 +17,7 @@ from gpcore.decisions import (
 from gpcore.events import Decided, Gone, LeaseChanged, LedgerUnread, Listed, Stale, Submitted
 from gpcore.ledger import Entry, Freeze, Held, believed
 from gpcore.pools import ParticipantId, Role
-from gpcore.states import MAX_WAITERS, Book
+from gpcore.states import MAX_OPERATIONS, MAX_WAITERS, Book
 from tests.core.driving import Planner, object_key, told
 from tests.core.words import fleet, key, request
 
@@ -59,6 +59,15 @@ def test_nothing_is_promised_before_the_ledger_was_taken_over_or_while_it_is_inc
     incomplete = attrs.evolve(planner.ledger, complete=False)
     planner.state = planner.state.but(book=Book(incomplete, "1", incomplete))
     assert refusal(planner) == NotReady()
+
+
+def test_a_ledger_with_as_many_operations_as_it_holds_takes_no_more() -> None:
+    planner = Planner("a/prefill 4x1", "b/prefill 4x1")
+    planner.ask("b/prefill 5", name="one")
+    one = planner.state.operations["one"]
+    many = {f"o{number}": one for number in range(MAX_OPERATIONS)}
+    planner.state = planner.state.drafting(attrs.evolve(planner.ledger, operations=many))
+    assert refusal(planner) == LedgerDown(f"{MAX_OPERATIONS} operations are under way, and it holds no more")
 
 
 # what is not as it should be ------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 import attrs
 
+from gpcore.budgets import Budget
+from gpcore.control import Rules
 from gpcore.events import Seen, Stale, Ticked
 from gpcore.ledger import Entry, Held, believed, updated
 from gpcore.operations import Operation, Stage
 from gpcore.plans import Change, Step
-from gpcore.pools import Deployment, ParticipantId, Role
+from gpcore.pools import Authority, Deployment, ParticipantId, Role, Snapshot
 from gpcore.reserving import changed_meanwhile, sendable
+from gpcore.testing.settled import settled_state
 from tests.core.driving import Planner, object_key, told
 from tests.core.words import pool
 
@@ -31,20 +34,30 @@ def test_what_releases_is_reserved_first_and_what_it_frees_when_it_is_seen_free(
     assert [step.participant.name for step in under_way(planner).reserved] == ["a"]
 
 
+def by_adapters(*, ceiling: int) -> Planner:
+    """Return a planner of one deployment whose two pools are objects of their own, at the floor."""
+    pools = [
+        attrs.evolve(one, authority=Authority(f"a-{one.key.role.value}", "uid"))
+        for one in map(pool, ("a/prefill 4x1", "a/decode 4x1"))
+    ]
+    planner = Planner()
+    rules = Rules(budget=Budget(8, ceiling))
+    planner.state = settled_state(rules, Snapshot.of_pools(pools)).but(mint=planner.state.mint)
+    return planner
+
+
 def test_where_a_release_would_break_the_floor_and_there_is_room_the_acquisition_comes_first() -> None:
-    planner = Planner("a/prefill 4x1", "b/prefill 4x2", floor=12, ceiling=14)
-    planner.ask("b/prefill 3", name="0")
-    assert told(planner.ask("a/prefill 6")) == ["Decided", "apply a 6"]
-    planner = Planner("a/prefill 4x1", "b/prefill 4x1", floor=8, ceiling=9)
-    planner.ask("a/prefill 5", name="0")
-    planner.lands()
-    assert told(planner.ask("b/prefill 3")) == ["Decided", "apply b 3"]
+    planner = by_adapters(ceiling=9)
+    assert told(planner.ask("a/prefill 5", "a/decode 3")) == ["Decided", "apply a 5"]
+    assert told(planner.lands()) == ["apply a 3"]
+    assert told(planner.lands(1)) == ["reply 1 Succeeded"]
 
 
-def test_a_swap_with_room_for_both_acquires_first_and_releases_when_that_is_done() -> None:
-    planner = Planner("a/prefill 4x1", "a/decode 4x1", "b/prefill 4x1", "b/decode 4x1", floor=16, ceiling=17)
-    planner.ask("b/prefill 3", name="0")
-    assert told(planner.ask("a/prefill 5")) == ["Decided", "apply a 5"]
+def test_where_there_is_no_room_the_release_comes_first_and_the_dip_is_on_record() -> None:
+    planner = by_adapters(ceiling=8)
+    assert told(planner.ask("a/prefill 5", "a/decode 3")) == ["Decided", "apply a 3"]
+    assert (planner.ledger.dip, planner.ledger.totals.least) == (1, 7)
+    assert told(planner.lands()) == ["apply a 5"]
 
 
 def test_each_write_has_a_fence_of_its_own_that_begins_where_the_last_one_ended() -> None:
