@@ -153,7 +153,7 @@ def _loading(state: State) -> tuple[Effect, ...]:
 def _flushing(state: State) -> State:
     """Return *state* with what was drafted and waits for nothing stored, too."""
     book = state.book
-    if book is None or book.urgent or book.draft is book.stored:
+    if book is None or book.urgent or not book.dirty:
         return state
     return state.but(book=attrs.evolve(book, urgent=True))
 

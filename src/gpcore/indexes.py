@@ -5,15 +5,29 @@ so its cost is some two microseconds up to a hundred thousand keys, and every ol
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import chain
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _SPREAD = 256
+_ITEMS, _VALUES = methodcaller("items"), methodcaller("values")
 
 _EMPTY: list[dict[Any, Any]] = [{}] * _SPREAD
 """The parts of an empty index, all of them one dict that nobody writes to: many indexes are small, and stay so."""
+
+
+def amended(known: Mapping[K, V], changes: Mapping[K, V | None]) -> dict[K, V]:
+    """Return *known*, which is small, with each key of *changes* leading to its value, or nowhere (None)."""
+    successor = dict(known)
+    for key, value in changes.items():
+        if value is None:
+            successor.pop(key, None)
+        else:
+            successor[key] = value
+    return successor
 
 
 class Index(Generic[K, V]):
@@ -54,8 +68,7 @@ class Index(Generic[K, V]):
         return self._parts[hash(key) % _SPREAD][key]
 
     def __iter__(self) -> Iterator[K]:
-        for part in self._parts:
-            yield from part
+        return chain.from_iterable(filter(None, self._parts))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Index):
@@ -74,13 +87,11 @@ class Index(Generic[K, V]):
 
     def items(self) -> Iterator[tuple[K, V]]:
         """Yield every pair, in no meaningful order."""
-        for part in self._parts:
-            yield from part.items()
+        return chain.from_iterable(map(_ITEMS, filter(None, self._parts)))
 
     def values(self) -> Iterator[V]:
         """Yield every value, in no meaningful order."""
-        for part in self._parts:
-            yield from part.values()
+        return chain.from_iterable(map(_VALUES, filter(None, self._parts)))
 
     def put(self, key: K, value: V) -> "Index[K, V]":
         """Return this index with *key* leading to *value*."""

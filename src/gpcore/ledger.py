@@ -17,10 +17,12 @@ import attrs
 from gpcore.budgets import Budget
 from gpcore.errors import GpcoreError
 from gpcore.fences import Fence
-from gpcore.indexes import Index
+from gpcore.indexes import Index, amended
 from gpcore.intents import Intent
 from gpcore.operations import Leg, Operation, Stage
+from gpcore.plans import Step
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Totals
+from gpcore.successors import Successive
 
 REPEATS = 32
 """How many requests of one caller are remembered by their ids."""
@@ -177,8 +179,8 @@ class Ended:
     told: bool = False
 
 
-@attrs.frozen
-class Ledger:
+@attrs.frozen(slots=False)
+class Ledger(Successive):
     """Hold one budget domain: every object's entry, the operations under way, and what is remembered.
 
     *epoch* counts those who took over. *complete*: everything that a whole list showed was adopted; before that
@@ -280,8 +282,11 @@ def opened(ledger: Ledger, operation: Operation) -> Ledger:
     """
     gpus = [leg.step.gpus for leg in operation.legs]
     acquired, released = sum([one for one in gpus if one > 0]), sum([-one for one in gpus if one < 0])
-    dip = max(0, ledger.budget.floor - (ledger.totals.least - _to_be_released(ledger) - released)) if acquired else 0
-    held_back = attrs.evolve(operation, escrow=max(0, acquired - released), dip=min(dip, released))
+    dip = 0
+    if acquired and released:
+        least = ledger.totals.least - _to_be_released(ledger) - released
+        dip = min(released, max(0, ledger.budget.floor - least))
+    held_back = operation.but(escrow=max(0, acquired - released), dip=dip)
     return _checked(ledger, _with(ledger, {}, {operation.id: held_back}))
 
 
@@ -299,10 +304,10 @@ def updated(ledger: Ledger, operation: Operation) -> Ledger:
 def reserved(ledger: Ledger, key: str, at: int, fence: Fence) -> Ledger:
     """Return *ledger* in which the leg *at* of operation *key* may be written through *fence*."""
     operation = ledger.operations[key]
-    step = attrs.evolve(operation.legs[at].step, fence=fence)
+    step = Step(operation.legs[at].step.changes, fence)
     entry = ledger.entries[ObjectKey(step.participant, step.authority.name)]
     afters = tuple([(change.pool.role, change.after) for change in step.changes])
-    entry = attrs.evolve(entry, reservation=Reservation(fence, key, afters))
+    entry = Entry(entry.key, entry.fence, entry.held, Reservation(fence, key, afters))
     operation = operation.with_leg(at, Leg(step, Stage.RESERVED), escrow=max(0, operation.escrow - max(0, step.gpus)))
     return _checked(ledger, _with(ledger, {entry.key: entry}, {key: operation}))
 
@@ -315,7 +320,7 @@ def settled(ledger: Ledger, key: ObjectKey) -> Ledger:
     entry = ledger.entries[key]
     if entry.reservation is None:
         return ledger
-    rest = attrs.evolve(entry, fence=entry.reservation.fence.new, held=entry.after, reservation=None)
+    rest = Entry(key, entry.reservation.fence.new, entry.after)
     return _with(ledger, {key: rest}, _leg_of(ledger, entry, rest, Stage.DONE))
 
 
@@ -342,7 +347,7 @@ def abandoned(ledger: Ledger, key: str) -> Ledger:
 
 def closed(ledger: Ledger, ended: Ended) -> Ledger:
     """Return *ledger* without the operation of *ended*, which is remembered instead of one that was."""
-    return attrs.evolve(abandoned(ledger, ended.id), ended=(*ledger.ended[1 - ENDED :], ended))
+    return abandoned(ledger, ended.id).but(ended=(*ledger.ended[1 - ENDED :], ended))
 
 
 def told(ledger: Ledger, key: str) -> Ledger:
@@ -350,7 +355,7 @@ def told(ledger: Ledger, key: str) -> Ledger:
     if not any(one.id == key and not one.told for one in ledger.ended):
         return ledger
     ended = tuple([attrs.evolve(one, told=True) if one.id == key else one for one in ledger.ended])
-    return attrs.evolve(ledger, ended=ended)
+    return ledger.but(ended=ended)
 
 
 def _leg_of(ledger: Ledger, entry: Entry, rest: Entry | None, stage: Stage) -> dict[str, Operation | None]:
@@ -387,12 +392,10 @@ def _with(
         pending[key] = key if entry is not None and entry.reservation is not None else None
     under_way: Mapping[str, Operation] = ledger.operations
     if operations:
-        merged = {**ledger.operations, **operations}
-        under_way = {name: one for name, one in merged.items() if one is not None}
+        under_way = amended(ledger.operations, operations)
         charged += sum([one.escrow for one in operations.values() if one is not None])
         charged -= sum([ledger.operations[name].escrow for name in operations if name in ledger.operations])
-    return attrs.evolve(
-        ledger,
+    return ledger.but(
         entries=ledger.entries.replaced(entries) if entries else ledger.entries,
         operations=under_way,
         totals=Totals(charged, least),

@@ -12,6 +12,7 @@ import attrs
 from gpcore.plans import Change, Plan, Step
 from gpcore.pools import PoolKey, Snapshot, Totals
 from gpcore.requests import ScaleRequest
+from gpcore.successors import Successive
 
 
 class Stage(enum.Enum):
@@ -36,8 +37,8 @@ class Leg:
         return self.stage in (Stage.WAITING, Stage.RESERVED)
 
 
-@attrs.frozen
-class Operation:
+@attrs.frozen(slots=False)
+class Operation(Successive):
     """Carry out *plan* for *request*, or leave everything as it was.
 
     It began at *began_at* (wall-clock seconds). *legs* are what is being written: the steps of the plan, or, when
@@ -94,7 +95,7 @@ class Operation:
 
     def with_leg(self, at: int, leg: Leg, *, escrow: int) -> "Operation":
         """Return this operation with another leg at the place *at*, and another escrow."""
-        return attrs.evolve(self, legs=(*self.legs[:at], leg, *self.legs[at + 1 :]), escrow=escrow)
+        return self.but(legs=(*self.legs[:at], leg, *self.legs[at + 1 :]), escrow=escrow)
 
     def fulfils(self, asked: Mapping[PoolKey, int]) -> bool:
         """Say whether all that is *asked* is what this operation does."""

@@ -5,7 +5,6 @@ what is promised; the rest can be lost, and a planner that begins anew finds it 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import attrs
 from attrs.validators import gt
@@ -14,7 +13,7 @@ from gpcore.budgets import Budget
 from gpcore.events import Effect
 from gpcore.fences import Mint
 from gpcore.holding import Limits
-from gpcore.indexes import Index
+from gpcore.indexes import Index, amended
 from gpcore.intents import Intents
 from gpcore.ledger import Entry, Freeze, Ledger, ObjectKey, object_of
 from gpcore.management import Management
@@ -22,6 +21,7 @@ from gpcore.operations import Operation
 from gpcore.plans import Step
 from gpcore.policy import Policy, decide
 from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Snapshot
+from gpcore.successors import Successive
 
 MAX_WAITERS = 1_000
 """How many requests may share one operation; to one more its pools are busy."""
@@ -72,12 +72,8 @@ class Drive:
 
     def without(self, step: Step) -> "Drive":
         """Return this with nothing known to be under way for *step*."""
-        return attrs.evolve(
-            self,
-            sent=tuple([one for one in self.sent if one != step]),
-            unsure=tuple([one for one in self.unsure if one != step]),
-            killing=tuple([one for one in self.killing if one != step]),
-        )
+        left = [tuple([one for one in steps if one != step]) for steps in (self.sent, self.unsure, self.killing)]
+        return Drive(self.started_at, self.waiters, *left)
 
 
 @attrs.frozen
@@ -86,7 +82,8 @@ class Book:
 
     *stored* is what was last known to be stored, as *version* (None: nothing is); *draft* what it should be, and
     *saving* what is being stored. *urgent*: something waits for the draft to be stored. *size* is in bytes.
-    *outdated*: somebody else may have stored another one, so it is read before anything is stored.
+    *outdated*: somebody else may have stored another one, so it is read before anything is stored. *dirty*: the draft
+    is to be stored soon, though nothing waits for it.
     """
 
     stored: Ledger
@@ -96,6 +93,7 @@ class Book:
     urgent: bool = False
     size: int = 0
     outdated: bool = False
+    dirty: bool = False
 
     @property
     def full(self) -> bool:
@@ -104,7 +102,7 @@ class Book:
 
 
 @attrs.frozen(slots=False)
-class State:
+class State(Successive):
     """Hold all that the planner knows.
 
     *snapshot* None: the cluster was never read as a whole. *book* None: the ledger was never read, or cannot be, for
@@ -158,25 +156,22 @@ class State:
         current = self.snapshot is not None and not self.stale
         return current and (not self.leading or (self.ledger.complete and self.epoch == self.ledger.epoch))
 
-    def but(self, **changes: Any) -> "State":  # noqa: ANN401 - the fields of this class
-        """Return this state with *changes*, unchecked; a fifth of the cost of `attrs.evolve`."""
-        successor = object.__new__(State)
-        successor.__dict__.update(self.__dict__)
-        successor.__dict__.update(changes)
-        return successor
+    def drafting(self, draft: Ledger, *, urgent: bool = False, lazy: bool = False) -> "State":
+        """Return this state with another *draft* of the ledger.
 
-    def drafting(self, draft: Ledger, *, urgent: bool = False) -> "State":
-        """Return this state with another *draft* of the ledger."""
+        It is stored at once where it is *urgent*, with whatever is stored next where it is *lazy*, and else soon.
+        """
         book = self.book
         if book is None or draft is book.draft:
             return self
-        urgent = book.urgent or urgent
-        return self.but(book=Book(book.stored, book.version, draft, book.saving, urgent, book.size, book.outdated))
+        dirty, urgent = book.dirty or not lazy, book.urgent or urgent
+        return self.but(
+            book=Book(book.stored, book.version, draft, book.saving, urgent, book.size, book.outdated, dirty)
+        )
 
     def driving(self, key: str, drive: Drive | None) -> "State":
         """Return this state with *drive* for the operation *key*, or none."""
-        drives = {**self.drives, key: drive}
-        return self.but(drives={name: one for name, one in drives.items() if one is not None})
+        return self.but(drives=amended(self.drives, {key: drive}))
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpcore.indexes import Index
+from gpcore.indexes import Index, amended
 
 KEYS = st.integers(0, 600)  # more than there are parts, so that some are shared
 ITEMS = st.dictionaries(KEYS, st.integers(0, 9), max_size=40)
@@ -75,3 +75,9 @@ def test_keys_that_share_a_part_are_all_held() -> None:
 
 def test_an_index_shows_what_it_holds() -> None:
     assert repr(Index([("a", 1)])) == "Index({'a': 1})"
+
+
+def test_a_small_mapping_is_amended_in_its_order_and_stays_as_it_was() -> None:
+    known = {"b": 1, "a": 2}
+    assert list(amended(known, {"c": 3, "b": 4, "a": None, "d": None}).items()) == [("b", 4), ("c", 3)]
+    assert known == {"b": 1, "a": 2}
