@@ -85,6 +85,7 @@ class Hands:
         self._clock = clock
         self._writing = asyncio.Semaphore(MAX_WRITES)
         self._loading = False
+        self._saved = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, order: Order) -> None:
@@ -145,6 +146,7 @@ class Hands:
         except Exception as exc:
             log.exception("the ledger was not saved")
             answer = Unknown(f"{type(exc).__name__}: {exc}")
+        self._saved += 1
         match answer:
             case Saved(version, size):
                 self._dispatch(LedgerSaved(version, size))
@@ -171,7 +173,10 @@ class Hands:
 
     async def _load(self) -> None:
         try:
-            found = await self._world.ledger.load()
+            found, before = None, -1
+            while before != self._saved:  # what was read before a save had ended may be older than that
+                before = self._saved
+                found = await self._world.ledger.load()
         except PortError as fault:
             event: Event = LedgerUnread(str(fault))
         except Exception as exc:
