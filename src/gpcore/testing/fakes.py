@@ -166,17 +166,23 @@ class MemoryCluster:
         return None
 
     def _with_uids(self, deployment: Deployment) -> Deployment:
-        return attrs.evolve(deployment, pools=tuple(self._with_uid(pool) for pool in deployment.pools))
+        """Return *deployment* with a uid for each object: its own, else the one it has now, else a new one."""
+        uids: dict[str, str] = {}
+        before = self._deployments.get(deployment.id)
+        for pool in (*(before.pools if before else ()), *deployment.pools):
+            if pool.authority.uid:
+                uids[pool.authority.name] = pool.authority.uid
+        return attrs.evolve(deployment, pools=tuple([self._with_uid(pool, uids) for pool in deployment.pools]))
 
-    def _with_uid(self, pool: Pool) -> Pool:
-        """Return *pool* with a uid: its own, else the one of the same object as it is now, else a new one."""
+    def _with_uid(self, pool: Pool, uids: dict[str, str]) -> Pool:
+        """Return *pool* with the uid of its object, which all pools of that object share."""
         if pool.authority.uid:
             return pool
-        known = self.pool(pool.key)
-        if known is not None and known.authority.name == pool.authority.name:
-            return attrs.evolve(pool, authority=known.authority)
-        self._minted += 1
-        return attrs.evolve(pool, authority=Authority(pool.authority.name, f"uid-{self._minted}"))
+        name = pool.authority.name
+        if name not in uids:
+            self._minted += 1
+            uids[name] = f"uid-{self._minted}"
+        return attrs.evolve(pool, authority=Authority(name, uids[name]))
 
     def _set(self, deployment: Deployment) -> None:
         """Store *deployment* with what its operator does at once, show it, and let the operator do the rest later."""

@@ -25,7 +25,7 @@ from gpcore.requests import ScaleRequest
 from gpcore.testing import strategies
 from gpcore.testing.fakes import Fault, MemoryCluster
 from tests.adapters.dynamo.loop import LoopRuntime
-from tests.adapters.http.world import FLEET, deployment, document, until
+from tests.adapters.http.world import FLEET, deployment, document, planner_of, until
 
 RULES = Rules(Management(frozenset({"ns-a", "ns-b"})), Budget(4, 20))
 
@@ -48,7 +48,7 @@ async def world_of(
 ) -> AsyncIterator[World]:
     """Serve a fleet over a stand-in; the planner runs where its view is entered."""
     made = cluster or MemoryCluster(deployment(name, pools) for name, pools in FLEET.items())
-    planner = Planner(rules, made, made, brain=rehearse if rehearsal else step)
+    planner = planner_of(made, rules, brain=rehearse if rehearsal else step)
     runtime, refused = LoopRuntime(), list[tuple[str, str]]()
     serving = serve(
         planner,
@@ -217,7 +217,7 @@ async def test_whoever_is_being_answered_when_the_planner_stops_is_answered() ->
 async def _ended(runtime: LoopRuntime) -> None:
     """Serve until that ends by itself."""
     cluster = MemoryCluster()
-    async with serve(Planner(Rules(), cluster, cluster), runtime, "infra") as serving:
+    async with serve(planner_of(cluster), runtime, "infra") as serving:
         await asyncio.wait({serving})
 
 

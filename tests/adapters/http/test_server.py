@@ -15,7 +15,8 @@ from gpcore.errors import ConfigError
 from gpcore.pools import ParticipantId, PoolKey, Role
 from gpcore.requests import Claimed, ScaleRequest, Target
 from gpcore.testing.fakes import Fault, MemoryCluster
-from tests.adapters.http.world import World, deployment, document, until, world_of
+from gpcore.testing.stores import MemoryLedger
+from tests.adapters.http.world import World, deployment, document, planner_of, until, world_of
 
 A = ParticipantId("ns", "a")
 
@@ -130,7 +131,7 @@ async def test_blocking_waits_until_the_replicas_serve_and_holds_nobody_up() -> 
         acquire_lag_s=1,
         later=lambda _, call: timers.append(call),
     )
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     async with planner.running(), serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         await until(lambda: planner.state.ready)
         blocked = asyncio.create_task(client.post("/v1/scale", json=document(blocking=True)))
@@ -158,7 +159,7 @@ async def test_only_so_many_block_and_they_keep_nobody_else_out(monkeypatch: pyt
     cluster = MemoryCluster(
         [deployment("a", {"prefill": (4, 1)}), deployment("b", {"prefill": (4, 1)})], acquire_lag_s=float("inf")
     )
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     async with serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         async with planner.running():
             await until(lambda: planner.state.ready)
@@ -174,7 +175,7 @@ async def test_only_so_many_block_and_they_keep_nobody_else_out(monkeypatch: pyt
 
 async def test_blocking_ends_when_another_change_overtakes_it_or_the_planner_stops() -> None:
     cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})], acquire_lag_s=float("inf"))
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     async with serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         async with planner.running():
             await until(lambda: planner.state.ready)
@@ -220,7 +221,7 @@ async def test_whoever_was_told_scaling_or_has_left_takes_no_place_from_others(m
 
 async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
     cluster = MemoryCluster()
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     async with serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         for answer in (await client.post("/v1/scale", json=document()), await client.get("/v1/pools")):
@@ -241,7 +242,7 @@ async def test_nothing_is_answered_before_the_cluster_was_read() -> None:
 
 async def test_a_planner_that_is_ready_says_what_it_runs_without() -> None:
     cluster, missing = MemoryCluster(), Condition("watch_forbidden", "not allowed to watch")
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     served = serve(planner, Listen(port=0), conditions=lambda: [missing])
     async with served as url, httpx.AsyncClient(base_url=url) as client, planner.running():
         await until(lambda: planner.state.ready)
@@ -260,7 +261,7 @@ class Polled(MemoryCluster):
 @pytest.mark.parametrize("path", ["/v1/scale", "/v1/decide"])
 async def test_every_decision_is_made_on_a_fresh_view(path: str) -> None:
     cluster = Polled([deployment("a", {"prefill": (4, 1)})])
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     async with (
         serve(planner, Listen(port=0)) as url,
         httpx.AsyncClient(base_url=url) as client,
@@ -340,7 +341,7 @@ async def test_a_fault_of_ours_is_logged_and_shows_nothing(world: World, caplog:
         def state(self) -> State:
             raise ZeroDivisionError
 
-    broken = Broken(Rules(), world.cluster, world.cluster)
+    broken = Broken(Rules(), daemon.World(world.cluster, world.cluster, MemoryLedger()))
     async with serve(broken, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         response = await client.get("/v1/pools")
     assert (response.status_code, response.json()["reason"]) == (500, {"kind": "internal"})
@@ -354,7 +355,7 @@ async def test_a_policy_that_raises_is_a_fault_of_ours(caplog: pytest.LogCapture
 
     caplog.set_level(logging.CRITICAL)
     cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})])
-    planner = Planner(Rules(policy=broken), cluster, cluster)  # type: ignore[arg-type]
+    planner = planner_of(cluster, Rules(policy=broken))  # type: ignore[arg-type]
     async with planner.running(), serve(planner, Listen(port=0)) as url, httpx.AsyncClient(base_url=url) as client:
         await until(lambda: planner.state.ready)
         assert (await client.post("/v1/scale", json=document())).json()["reason"] == {"kind": "internal"}
@@ -376,7 +377,7 @@ def test_any_other_address_needs_the_word_for_it(host: str) -> None:
 async def test_an_open_address_is_logged_loudly(caplog: pytest.LogCaptureFixture) -> None:
     cluster = MemoryCluster()
     listen = Listen("0.0.0.0", 0, insecure_no_auth=True)  # noqa: S104 - the point of it
-    async with serve(Planner(Rules(), cluster, cluster), listen) as url:
+    async with serve(planner_of(cluster), listen) as url:
         assert url.startswith("http://0.0.0.0:")
     assert "INSECURE" in caplog.text
 
@@ -434,7 +435,7 @@ async def test_where_only_probes_are_served_everybody_may_connect_and_nobody_can
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = MemoryCluster([deployment("a", {"prefill": (4, 1)})])
-    planner = Planner(Rules(), cluster, cluster)
+    planner = planner_of(cluster)
     everywhere = Listen("0.0.0.0", 0, probes_only=True)  # noqa: S104 - that this is allowed is what is tested
     async with planner.running(), serve(planner, everywhere) as url, httpx.AsyncClient(trust_env=False) as client:
         await until(lambda: planner.state.ready)

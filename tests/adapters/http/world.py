@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import httpx
 
+from gpadapters import daemon
 from gpadapters.daemon import Planner
 from gpadapters.http.server import Listen, Waits, serve
 from gpcore.budgets import Budget
@@ -15,6 +16,7 @@ from gpcore.control import Rules
 from gpcore.management import Management
 from gpcore.pools import Deployment, ParticipantId, Pool, PoolKey, Role
 from gpcore.testing.fakes import MemoryCluster
+from gpcore.testing.stores import MemoryLedger
 
 Fleet = Mapping[str, Mapping[str, Sequence[int | None]]]
 """Replicas and GPUs per replica, by name of the deployment and role."""
@@ -41,9 +43,8 @@ async def world_of(
 ) -> AsyncIterator[World]:
     """Serve *fleet*; the planner runs where its view is entered."""
     cluster = MemoryCluster(deployment(name, pools) for name, pools in fleet.items())
-    planner = Planner(
-        Rules(Management(frozenset({"ns-a", "ns-b", "ns-gone"})), budget or Budget(4, 20)), cluster, cluster
-    )
+    rules = Rules(Management(frozenset({"ns-a", "ns-b", "ns-gone"})), budget or Budget(4, 20))
+    planner = planner_of(cluster, rules)
     refused: list[tuple[str, str]] = []
     served = serve(
         planner,
@@ -55,6 +56,11 @@ async def world_of(
     )
     async with served as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         yield World(cluster, planner, client, refused, url)
+
+
+def planner_of(cluster: MemoryCluster, rules: Rules | None = None, **more: Any) -> Planner:  # noqa: ANN401 - the planner's own
+    """Return a planner of *cluster* with a ledger in memory."""
+    return Planner(rules or Rules(), daemon.World(cluster, cluster, MemoryLedger()), **more)
 
 
 def deployment(name: str, pools: Mapping[str, Sequence[int | None]]) -> Deployment:
