@@ -5,21 +5,26 @@ planner as a function of a state and an event; the Protocols of `gpcore.ports` a
 """
 
 from gpcore.budgets import Budget
+from gpcore.conditions import Condition, conditions
 from gpcore.control import Rules, State, Transition, preview, step
 from gpcore.decisions import (
     AmbiguousName,
+    AnotherBody,
     Approved,
     Busy,
     CallerRefused,
     CeilingBreach,
     Decision,
     FloorBreach,
+    Frozen,
     LedgerDown,
+    LimitReached,
     Nearest,
     NotLeading,
     NotReady,
     NotScaled,
     NotYours,
+    OldSequence,
     OnePoolTwice,
     PolicyBroken,
     Reason,
@@ -39,6 +44,7 @@ from gpcore.events import (
     Effect,
     Event,
     Failed,
+    Froze,
     Gone,
     HandedOver,
     LeaseChanged,
@@ -51,7 +57,9 @@ from gpcore.events import (
     Load,
     Mark,
     Marked,
+    Noted,
     Outcome,
+    Repeated,
     Reply,
     Save,
     Seen,
@@ -62,13 +70,15 @@ from gpcore.events import (
     Submitted,
     Succeeded,
     Tell,
+    Thawed,
     Ticked,
     Told,
 )
 from gpcore.fences import Fence, Mint
 from gpcore.grids import Axis, RoutingGrid
+from gpcore.holding import Limits
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import Ended, Entry, Ledger, ObjectKey, OverdrawnError, Reservation
+from gpcore.ledger import Ended, Entry, Freeze, Held, Ledger, ObjectKey, OverdrawnError, Reservation
 from gpcore.management import Management
 from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
@@ -112,6 +122,7 @@ __all__ = [
     "Absent",
     "Aggregated",
     "AmbiguousName",
+    "AnotherBody",
     "Applied",
     "Apply",
     "Applying",
@@ -126,6 +137,7 @@ __all__ = [
     "CeilingBreach",
     "Change",
     "Claimed",
+    "Condition",
     "ConfigError",
     "Conflicted",
     "Decided",
@@ -141,9 +153,13 @@ __all__ = [
     "Failed",
     "Fence",
     "FloorBreach",
+    "Freeze",
+    "Froze",
+    "Frozen",
     "Gone",
     "GpcoreError",
     "HandedOver",
+    "Held",
     "InCell",
     "Intent",
     "Intents",
@@ -158,6 +174,8 @@ __all__ = [
     "LedgerUnread",
     "LedgerUnsaved",
     "Leg",
+    "LimitReached",
+    "Limits",
     "Listed",
     "Load",
     "MalformedError",
@@ -170,10 +188,12 @@ __all__ = [
     "NotReady",
     "NotScaled",
     "NotYours",
+    "Noted",
     "ObjectKey",
     "Observation",
     "ObserveError",
     "Observer",
+    "OldSequence",
     "OnePoolTwice",
     "Operation",
     "Outcome",
@@ -190,6 +210,7 @@ __all__ = [
     "Reason",
     "Refused",
     "Rejected",
+    "Repeated",
     "Reply",
     "Reservation",
     "Role",
@@ -217,6 +238,7 @@ __all__ = [
     "Succeeded",
     "Target",
     "Tell",
+    "Thawed",
     "Ticked",
     "Told",
     "Totals",
@@ -229,6 +251,7 @@ __all__ = [
     "Versioned",
     "ViewStale",
     "WrongComponent",
+    "conditions",
     "decide",
     "explain",
     "preview",
