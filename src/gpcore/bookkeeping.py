@@ -7,7 +7,7 @@ speed; a planner that only thinks that it leads stores nothing, for the ledger h
 
 import attrs
 
-from gpcore.deciding import again
+from gpcore.deciding import redrafted
 from gpcore.decisions import LedgerDown, NotLeading, Rejected
 from gpcore.events import (
     Effect,
@@ -220,6 +220,7 @@ def _rebased(
     before, drives = state.book, state.drives
     drafted = {} if before is None else before.draft.operations
     stored = {} if before is None else before.stored.operations
+    ended = {*stored, *[one.id for one in ledger.ended]}
     lost = [operation for key, operation in drafted.items() if key not in ledger.operations]
     known = {key for key in drafted if key in ledger.operations}
     state = state.but(
@@ -236,12 +237,12 @@ def _rebased(
     effects: list[Effect] = []
     for operation in lost:
         drive = drives.get(operation.id, Drive(state.now))
-        if operation.id in stored:  # another planner has ended it
+        if operation.id in ended:  # by another planner, who may have found it where our save had landed after all
             effects += _told(drive, _outcome(ledger, operation))
         elif refusal is not None or not state.leading:
             effects += _told(drive, refusal or Rejected(NotLeading(state.leader)))
         else:
-            one = again(state, operation, drive, retries=operation.retries)
+            one = redrafted(state, operation, drive)
             state = one.state
             effects += one.effects
     if not state.leading:

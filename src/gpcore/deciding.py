@@ -22,7 +22,7 @@ from gpcore.decisions import (
     ViewStale,
     explain,
 )
-from gpcore.events import Decided, Repeated, Reply, Submitted, Succeeded
+from gpcore.events import Decided, Effect, Repeated, Reply, Submitted, Succeeded
 from gpcore.holding import frozen, held_back, noted
 from gpcore.intents import Intent, Intents
 from gpcore.ledger import ObjectKey, OverdrawnError, Repeat, object_of, opened
@@ -87,6 +87,27 @@ def _repeated(state: State, event: Submitted, before: Repeat) -> Transition:
         busy = Busy(operation.plan.changes[0].pool, operation.id)
         return answered(state, event, Rejected(busy))
     return _joined(state, event, operation, drive)
+
+
+def redrafted(state: State, operation: Operation, drive: Drive) -> Transition:
+    """Decide the request of *operation* anew, whose draft another planner's save has kept from being stored.
+
+    What that planner was asked meanwhile counts: of one id it may be the answer, and it may have counted on.
+    """
+    request = operation.request
+    refused = _not_now(state) or repeating.refusal(state.ledger, request)
+    before = repeating.earlier(state.ledger, request)
+    if refused is not None or before is None:
+        event = Submitted(operation.id, request, drive.started_at)
+        if refused is not None:
+            return _shared(_repeatable(answered(state, event, refused), operation), drive.waiters)
+        return again(state, operation, drive, retries=operation.retries)
+    effects: list[Effect] = []
+    for waiter in drive.waiters:
+        one = _repeated(state, Submitted(waiter, request, drive.started_at), before)
+        state = one.state
+        effects += one.effects
+    return Transition(state, tuple(effects))
 
 
 def again(state: State, operation: Operation, drive: Drive, *, retries: int) -> Transition:

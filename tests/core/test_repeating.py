@@ -21,7 +21,7 @@ from gpcore.events import (
     Succeeded,
     Ticked,
 )
-from gpcore.ledger import ALL_REPEATS, CALLERS, REPEATS, Ledger, Repeat
+from gpcore.ledger import ALL_REPEATS, CALLERS, REPEATS, Ended, Ledger, Repeat
 from gpcore.pools import ParticipantId, Role
 from gpcore.repeating import answered, digest, earlier, refusal, remembered
 from gpcore.requests import Claimed, ScaleRequest, Target
@@ -326,3 +326,48 @@ def test_what_could_not_be_stored_was_not_heard_and_may_be_sent_again_with_its_n
     assert isinstance(decided, Decided)
     assert isinstance(save, Save)
     assert told(planner.happen(LedgerSaved("2"))) == ["apply a 6"]
+
+
+# what another planner has stored meanwhile ----------------------------------------------------------------------------
+
+
+def overtaken(planner: Planner, newer: Ledger) -> tuple[object, ...]:
+    """Let what *planner* is saving meet the *newer* ledger of another, and return what follows."""
+    planner.happen(LedgerMoved())
+    return planner.happen(LedgerLoaded(newer, "99", 0.0, 0.0))
+
+
+def test_an_id_that_another_planner_has_used_for_another_body_meanwhile_has_no_second_effect() -> None:
+    planner = Planner("a/prefill 4x1", "b/prefill 4x1")
+    before = planner.ledger
+    planner.waits(Submitted("1", named("a/prefill 6"), 0.0))
+    effects = overtaken(planner, remembered(before, named("b/prefill 5"), "success", "", "other"))
+    assert told(effects) == ["Decided", "reply 1 Rejected"]
+    assert planner.replies == [("1", Rejected(AnotherBody("r-1")))]
+
+
+def test_a_number_that_was_counted_beyond_at_another_planner_meanwhile_comes_too_late() -> None:
+    planner = Planner("a/prefill 4x1", "b/prefill 4x1")
+    before = planner.ledger
+    planner.waits(Submitted("1", named("a/prefill 6", sequence=3), 0.0))
+    overtaken(planner, remembered(before, named("b/prefill 5", name="r-2", sequence=4), "success", "", "other"))
+    assert planner.replies == [("1", Rejected(OldSequence(3, 4)))]
+
+
+def test_a_request_that_another_planner_has_answered_meanwhile_has_its_answer() -> None:
+    planner = Planner("a/prefill 4x1")
+    before = planner.ledger
+    planner.waits(Submitted("1", named("a/prefill 6"), 0.0))
+    planner.waits(Submitted("2", named("a/prefill 6"), 0.0))
+    effects = overtaken(planner, remembered(before, named("a/prefill 6"), "failed", "no", "other"))
+    answer = Repeated("failed", "no", "other")
+    assert planner.replies == [("1", answer), ("2", answer)]
+    assert not [one for one in effects if isinstance(one, Apply)]
+
+
+def test_what_was_stored_after_all_and_ended_by_another_planner_is_not_done_again() -> None:
+    planner = Planner("a/prefill 4x1")
+    before = planner.ledger
+    planner.waits(Submitted("1", named("a/prefill 6", name=None), 0.0))
+    effects = overtaken(planner, attrs.evolve(before, ended=(Ended("1", 0.0, 1.0, "success", ""),)))
+    assert told(effects) == ["reply 1 Succeeded"]

@@ -50,6 +50,7 @@ class Checks:
         self._landed: set[str] = set()
         self._written: dict[str, list[Step]] = {}
         self._began: dict[str, str] = {}
+        self._over: set[str] = set()
         self._sequences: dict[str, int] = {}
         self._effects: dict[tuple[str, str], str] = {}
         self._waiting: dict[str, tuple[Host, int]] = {}
@@ -178,10 +179,12 @@ class Checks:
         """See that each operation that is no more has ended as a whole, or had not begun."""
         actor = self._actor.host.name
         for key, operation in ledger.operations.items():
+            self.that(key not in self._over, f"S9: operation {key} had ended, and is under way again")
             if key not in self._began:
                 self._began[key] = actor
                 self._in_order(operation)
         ended = {one.id for one in ledger.ended}
+        self._over |= ended
         for key, operation in before.operations.items():
             if key not in ledger.operations:
                 self.that(key in ended or not operation.done, f"S9: operation {key} has vanished half done")
@@ -252,8 +255,10 @@ class Checks:
             if key[0] == ADAPTERS
             else {part["name"]: part["replicas"] for part in obj["spec"]["components"]}
         )
+        adopted = entry.reservation is not None and entry.reservation.adopts  # what strangers had is believed at most
         for now, then in zip(entry.held, entry.after, strict=True):
             least, most = sorted((now.replicas, then.replicas))
+            least = 0 if adopted else least
             here = asked[now.role.value]
             self.that(least <= here <= most, f"S4: {name} has {here} {now.role.value}, by the ledger {least} to {most}")
 

@@ -79,10 +79,10 @@ COPIED = 0.4
 ROUNDS = 400
 """How many rounds everything has to come to rest in, when nothing goes wrong any more."""
 
-SETTLING = 4
+SETTLING = 3
 """How many rounds a played history gives to each wish."""
 
-CALM = 8
+CALM = 5
 """How many rounds without a change are rest."""
 
 
@@ -179,8 +179,9 @@ class World:
         if self.swarm.lease == "on" and (self.leader is None or not self.leader.alive):
             self._elect(self.hosts[0])
         self._rest()
-        self._late(held_back)
-        self._rest()
+        if held_back:
+            self._late(held_back)
+            self._rest()
 
     def _rest(self) -> None:
         calm = 0
