@@ -25,6 +25,7 @@ _MOST_REPLICAS = 10  # all but one of them wait, and look at the lease every two
 
 _NOT_IN_A_POD = {
     "advertise": "the pod tells the address that it is given",
+    "audit_log": "the pod has no disk of its own, and prints the lines",
     "config": "there is no such file in the pod; give its settings as flags",
     "context": "the pod has its own account",
     "fleet": "the pod works on its cluster",
@@ -120,6 +121,7 @@ def _values(given: argparse.Namespace) -> Values:
         watched=settings.namespaces or (given.namespace,),
         allowed=tuple(given.allow_namespaces),
         arguments=tuple(_arguments(given)),
+        pods=settings.release == "pods",
         account=given.service_account,
     )
 

@@ -50,6 +50,8 @@ class Settings:
     kubeconfig: Path | None
     context: str | None
     fleet: Path | None
+    release: str
+    audit_log: Path | None
 
 
 @attrs.frozen
@@ -144,6 +146,8 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         kubeconfig=values["kubeconfig"],
         context=values["context"],
         fleet=values["fleet"],
+        release=values["confirm-release"],
+        audit_log=values["audit-log"],
     )
 
 
@@ -204,6 +208,9 @@ class _Noting:
         return True
 
 
+_OF_KUBERNETES = {"kubernetes-namespaces": None, "kubeconfig": None, "context": None, "confirm-release": "status"}
+
+
 def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield what settings, and the environment, say against each other."""
     low, high = values["min-total-gpus"], values["max-total-gpus"]
@@ -214,8 +221,8 @@ def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> It
         yield "--environment memory needs --fleet FILE, the deployments to start with"
     if not memory and values["fleet"] is not None:
         yield "--fleet is for --environment memory; a Kubernetes cluster has its own deployments"
-    for name in ("kubernetes-namespaces", "kubeconfig", "context"):
-        if memory and values[name] is not None:
+    for name, unset in _OF_KUBERNETES.items():
+        if memory and values[name] != unset:
             yield f"--{name} is for --environment kubernetes"
     with_ledger = values["ledger"].kind
     if memory and with_ledger == "kubernetes":
@@ -301,6 +308,20 @@ OPTIONS = (
         1800.0,
         number(float),
         metavar="SECONDS",
+    ),
+    Option(
+        "confirm-release",
+        one_of("spec", "status", "pods"),
+        "what says that GPUs came free, so that another pool may have them: that nobody asks for them (spec), that the "
+        "operator shows them no more (status), or that the pods are gone, too (pods)",
+        "status",
+        metavar="{spec,status,pods}",
+    ),
+    Option(
+        "audit-log",
+        readers.path,
+        "the file that gets a line of JSON for each operation that ended (default: standard output)",
+        metavar="FILE",
     ),
     Option(
         "ledger",

@@ -74,6 +74,7 @@ async def _run(chosen: Settings, brain: Brain) -> None:
 
 def _planner(chosen: Settings, connected: Connected, brain: Brain, ready: asyncio.Event) -> "tuple[Planner, Telemetry]":
     """Return the planner, and what counts what it does; *ready* is set when requests can be decided."""
+    from gpadapters.alerts import Alerts  # noqa: PLC0415 (nor do they listen)
     from gpadapters.telemetry import Telemetry  # noqa: PLC0415 (the help, and a wrong configuration, measure nothing)
 
     def notice(_: Event, transition: Transition) -> None:
@@ -82,7 +83,8 @@ def _planner(chosen: Settings, connected: Connected, brain: Brain, ready: asynci
 
     telemetry = Telemetry(version=version("gpcore"), silence=connected.silence, conditions=connected.lacking)
     elected = connected.lease is not None or chosen.no_operation
-    listeners = [telemetry.hear, notice]
+    alerts = Alerts(lacking=connected.lacking, notify=connected.notify)
+    listeners = [telemetry.hear, alerts.hear, notice]
     return Planner(chosen.rules, connected.world, elected=elected, listeners=listeners, brain=brain), telemetry
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpadapters.audit import JsonLines, appending, printing
 from gpadapters.cli.options import Settings
 from gpadapters.daemon import World
 from gpcore.conditions import Condition
@@ -27,22 +28,27 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Connected:
-    """What the planner works on, where it stands for election, and for how long nothing was heard."""
+    """What the planner works on, where it stands for election, and for how long nothing was heard.
+
+    *lacking* says what it runs without, and *notify* is told what begins and ends to hold it back.
+    """
 
     world: World
     lease: LeaseStore | None = None
     silence: Callable[[], float] | None = None
     lacking: Callable[[], Sequence[Condition]] = tuple
+    notify: Callable[[Condition, bool], None] = lambda _condition, _over: None
 
 
 async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
     """Connect to what the planner works on, until *stack* is left."""
+    lines = JsonLines(printing() if chosen.audit_log is None else appending(chosen.audit_log))
     if chosen.fleet is not None:
         from gpadapters.cli.fleet import cluster  # noqa: PLC0415 (the other world needs no kit)
 
         memory = cluster(chosen.fleet)
         ledger, lease = _local(chosen)
-        return Connected(World(memory, memory, ledger), lease)
+        return Connected(World(memory, memory, ledger, (lines,)), lease)
     from gpadapters.kubernetes import cluster as kubernetes  # noqa: PLC0415 (the other world needs no client)
     from gpadapters.kubernetes.here import namespace_here  # noqa: PLC0415
 
@@ -52,7 +58,13 @@ async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
     home = chosen.home or namespace_here(kubeconfig=kubeconfig, context=context)
     kept_there = chosen.ledger.kind in ("auto", "kubernetes")
     domain = f"{home if kept_there else 'local'}/{chosen.domain}"
-    opened = kubernetes.connect(chosen.namespaces or (home,), domain=domain, kubeconfig=kubeconfig, context=context)
+    opened = kubernetes.connect(
+        chosen.namespaces or (home,),
+        domain=domain,
+        kubeconfig=kubeconfig,
+        context=context,
+        release=kubernetes.Release(chosen.release),
+    )
     there = await stack.enter_async_context(opened)
     ledger, lease = _local(chosen)
     refusal = await there.ledger_refused(home, chosen.domain) if kept_there else None
@@ -64,9 +76,10 @@ async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
         log.warning("%s: %s; apply what `gpctl manifests planner` prints to have all of it", one.kind, one.detail)
     observer = there.observer
     elects = chosen.elects and not chosen.no_operation
-    world = World(observer, there.executor, ledger)
+    world = World(observer, there.executor, ledger, (lines, there.events))
     told = partial(_lacking, observer, lacking)
-    return Connected(world, lease if elects else None, lambda: observer.watch_age_s, told)
+    notify = await stack.enter_async_context(there.events.noticing(home))
+    return Connected(world, lease if elects else None, lambda: observer.watch_age_s, told, notify)
 
 
 def _lacking(observer: "KubernetesObserver", always: tuple[Condition, ...]) -> tuple[Condition, ...]:

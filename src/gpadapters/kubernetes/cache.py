@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
 from gpadapters.kubernetes.fleet import Reach, Shapes, joined
 from gpadapters.kubernetes.objects import Adapter, Graph
+from gpadapters.kubernetes.pods import Release, Worker, holding
 from gpadapters.kubernetes.rights import LIST, PATCH, Right, Rights
 from gpadapters.kubernetes.tracks import Track
 from gpcore.events import Gone, Listed, Seen, Stale
@@ -80,13 +81,18 @@ class Feed:
 
 
 class Cache:
-    """Join graphs and adapters to deployments, whose fences are those of the ledger *domain*."""
+    """Join graphs and adapters to deployments, whose fences are those of the ledger *domain*.
 
-    def __init__(self, *, domain: str, rights: Rights | None = None) -> None:
+    *release* says what confirms that GPUs have come free; where that is pods, somebody follows them.
+    """
+
+    def __init__(self, *, domain: str, rights: Rights | None = None, release: Release = Release.STATUS) -> None:
         self.domain = domain
+        self.release = release
         self._rights = rights or Rights()
         self.graphs: Track[Graph] = Track()
         self.adapters: Track[Adapter] = Track()
+        self.pods: Track[Worker] = Track()
         self.feed = Feed()
         self._shapes: dict[ParticipantId, tuple[str, Shapes]] = {}
         self._shown: dict[ParticipantId, Deployment] | None = None  # None: nothing is shown before a whole list is
@@ -124,7 +130,8 @@ class Cache:
             uid, shapes = self._shapes.get(participant, ("", {}))
             same = uid == graph.identity.uid
             adapters, reach = self.adapters.of(participant), self._reach(participant.namespace)
-            result = joined(graph, adapters, shapes if same else {}, reach=reach, domain=self.domain)
+            pods = holding(self.pods.of(participant))
+            result = joined(graph, adapters, shapes if same else {}, reach=reach, domain=self.domain, pods=pods)
             self._shapes[participant] = (graph.identity.uid, result.shapes)
             return result.deployment
         self._shapes.pop(participant, None)
@@ -136,6 +143,7 @@ class Cache:
             readable=Right(LIST, ADAPTERS, namespace) in self._rights,
             adapters_writable=Right(PATCH, ADAPTERS, namespace) in self._rights,
             graphs_writable=Right(PATCH, GRAPHS, namespace) in self._rights,
+            release=self.release,
         )
 
     def _deployments(self) -> Iterator[Deployment]:

@@ -6,11 +6,13 @@ adapter that is still to come) leaves it a fixed charge, so it is never forgotte
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import assert_never
 
 import attrs
 
 from gpadapters.kubernetes.gpus import Shape, settled
 from gpadapters.kubernetes.objects import Adapter, Component, Graph
+from gpadapters.kubernetes.pods import Release, replicas_holding
 from gpcore.pools import Authority, Deployment, Pool, PoolKey, Role
 
 Shapes = Mapping[str, Shape]
@@ -30,13 +32,14 @@ class Reach:
     """How far we reach in one namespace.
 
     *served* says whether there can be adapters at all: where not, nobody reads them, and the graph is written instead.
-    *readable* says whether we may list them.
+    *readable* says whether we may list them. *release* says what confirms that GPUs have come free.
     """
 
     served: bool = True
     readable: bool = True
     adapters_writable: bool = True
     graphs_writable: bool = True
+    release: Release = Release.STATUS
 
 
 @attrs.frozen
@@ -68,13 +71,22 @@ class _Part:
         return None if most or self.flaws else 0
 
 
-def joined(graph: Graph, adapters: Sequence[Adapter], remembered: Shapes, *, reach: Reach, domain: str) -> Joined:
+def joined(
+    graph: Graph,
+    adapters: Sequence[Adapter],
+    remembered: Shapes,
+    *,
+    reach: Reach,
+    domain: str,
+    pods: Mapping[str, int] | None = None,
+) -> Joined:
     """Return the deployment that *graph* and its *adapters* are; *remembered* are the shapes of the same object.
 
-    *domain* names the ledger whose fences are ours.
+    *domain* names the ledger whose fences are ours. *pods* are those that hold GPUs, by component, where they matter.
     """
     shapes = {one.name: _shape(one, remembered.get(one.name), current=graph.current) for one in graph.components}
     counted = [_counted(one, remembered.get(one.name), current=graph.current) for one in graph.components]
+    counted = [_confirmed(one, reach.release, (pods or {}).get(one.name, 0)) for one in counted]
     parts = [_part(one, shapes[one.name].gpus, adapters, reach) for one in counted]
     roles = Counter(one.role for one in graph.components)
     scaled = [part for part in parts if roles[part.component.role] == 1 and part.held is None]
@@ -105,6 +117,20 @@ def _counted(component: Component, before: Shape | None, *, current: bool) -> Co
     if current or before is None or before.most <= component.present:
         return component
     return attrs.evolve(component, present=before.most)
+
+
+def _confirmed(component: Component, release: Release, pods: int) -> Component:
+    """Return *component* with as many replicas present as count, by what is to confirm a *release*."""
+    match release:
+        case Release.SPEC:
+            return attrs.evolve(component, present=min(component.present, component.replicas))
+        case Release.STATUS:
+            return component
+        case Release.PODS:
+            held = replicas_holding(pods, component.nodes)
+            return component if held <= component.present else attrs.evolve(component, present=held)
+        case _:
+            assert_never(release)
 
 
 def authority_of(graph: Graph, adapters: Iterable[Adapter]) -> Authority:

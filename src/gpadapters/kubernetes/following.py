@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 import msgspec
 
-from gpadapters.kubernetes.catalogue import GRAPHS, OK, Catalogue, ForbiddenError, granted, refusal
+from gpadapters.kubernetes.catalogue import GRAPHS, OK, ForbiddenError, granted, refusal
 from gpadapters.kubernetes.rights import LIST, PATCH, WATCH, Right, Rights, allowed
 from gpadapters.kubernetes.rounds import Rounds
 from gpadapters.kubernetes.schema import Bookmark, Change, Page, decode
@@ -66,13 +66,25 @@ class Kind(Generic[T]):
     """One kind of object. *absent* says what it means that the server does not serve it.
 
     An *optional* one need not be served: where the server has graphs and not these, there simply are none. Nor need
-    we be allowed to list it.
+    we be allowed to list it. *written*: we want to write it, too. *selector* names the labels that make it ours.
     """
 
     plural: str
     read: Callable[[bytes | msgspec.Raw], T]
     absent: str
     optional: bool = False
+    written: bool = True
+    selector: str = ""
+
+
+class Places(Protocol):
+    """Where the API server serves things."""
+
+    async def find(self, plural: str) -> bool:
+        """Find *plural*, and say whether it is served."""
+
+    def path(self, plural: str, namespace: str) -> str:
+        """Return the path of a collection."""
 
 
 class Listener(Protocol):
@@ -101,7 +113,7 @@ class Follower(Generic[T]):
         *,
         namespace: str,
         session: Session,
-        catalogue: Catalogue,
+        catalogue: Places,
         rights: Rights,
         listener: Listener,
         pace: Pace,
@@ -154,7 +166,8 @@ class Follower(Generic[T]):
         if not served:
             self._take_all(None)
             return self._pace.absent_s
-        self._learn(PATCH, granted=await allowed(self._session, self._right(PATCH)))
+        if self._kind.written:
+            self._learn(PATCH, granted=await allowed(self._session, self._right(PATCH)))
         self._take_all(await self._all())
         return None if self._right(LIST) in self._rights else self._pace.relist_s
 
@@ -281,4 +294,5 @@ class Follower(Generic[T]):
             self._listener.limited(self._namespace)
 
     def _path(self, query: dict[str, str | int]) -> str:
-        return path_of(self._catalogue.path(self._kind.plural, self._namespace), **query)
+        selected = {"labelSelector": self._kind.selector} if self._kind.selector else {}
+        return path_of(self._catalogue.path(self._kind.plural, self._namespace), **query, **selected)

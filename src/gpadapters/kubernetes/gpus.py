@@ -79,7 +79,7 @@ def asked(part: Part, *, engine: bool) -> int | None:
         return None if engine else 0
     if any(pod.resource_claims for pod in pods):
         return None
-    amounts = [_main(part.resources, pods), *map(_others, pods), _nodes(part.multinode)]
+    amounts = [_main(part.resources, pods), *map(_others, pods), nodes_of(part.multinode)]
     if None in amounts:
         return None
     *containers, nodes = (amount or 0 for amount in amounts)
@@ -151,7 +151,8 @@ def _quantity(amount: Any) -> int | None:  # noqa: ANN401 - whatever stands in t
     return whole(amount)
 
 
-def _nodes(multinode: Multinode | None) -> int | None:
+def nodes_of(multinode: Multinode | None) -> int | None:
+    """Return on how many nodes one replica runs, a pod on each; None where that is not understood."""
     if multinode is None:
         return 1
     nodes = _DEFAULT_NODES if multinode.node_count is None else whole(multinode.node_count)

@@ -14,6 +14,7 @@ Json = dict[str, Any]
 _DYNAMO = "nvidia.com"
 _LEASES = "coordination.k8s.io"
 _RBAC = "rbac.authorization.k8s.io/v1"
+_EVENTS: Json = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}
 _NO_AUTHENTICATION = (
     "The planner believes what callers say about who they are (--insecure-no-auth), because it does not authenticate "
     "them yet. The NetworkPolicy of the same name decides who can connect; a cluster whose network does not enforce "
@@ -28,7 +29,8 @@ class Values:
     *watched* are the Kubernetes namespaces whose deployments the planner scales, *allowed* those whose every pod may
     connect, *arguments* the planner's flags but those that the manifests themselves decide. *domain* is the name of the
     ledger; where it is not *shared*, it is kept in the planner's memory, and there is one planner at a time. An
-    *account* is one that exists, of a planner that somebody else runs; then it gets its rights, and that is all.
+    *account* is one that exists, of a planner that somebody else runs; then it gets its rights, and that is all. *pods*
+    says whether releases are confirmed by pods, which the planner then follows.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Values:
     allowed: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     account: str | None = None
+    pods: bool = False
 
 
 def planner(values: Values) -> list[Json]:
@@ -79,8 +82,10 @@ def _role(values: Values, watched: str) -> Json:
     resources = ["dynamographdeployments", "dynamographdeploymentscalingadapters"]
     rules = [
         {"apiGroups": [_DYNAMO], "resources": resources, "verbs": ["get", "list", "watch", "patch"]},
-        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+        _EVENTS,
     ]
+    if values.pods:
+        rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]})
     return _object(values, _RBAC, "Role", watched) | {"rules": rules}
 
 
@@ -91,13 +96,14 @@ def _role_binding(values: Values, watched: str) -> Json:
 def _ledger_role(values: Values) -> Json:
     """Return the rights where the planner runs: to make the one ledger and the one lease, read and change them.
 
-    Not to delete them; nor can `create` be bound to a name.
+    Not to delete them; nor can `create` be bound to a name. And to tell of the ledger, as of what is scaled.
     """
     rules = []
     for group, resource, name in ((GROUP, PLURAL, values.domain), (_LEASES, "leases", lease_name(values.domain))):
         rules.append({"apiGroups": [group], "resources": [resource], "verbs": ["create"]})
         own = {"apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": ["get", "patch"]}
         rules.append(own)
+    rules += [] if values.namespace in values.watched else [_EVENTS]
     return _named(_object(values, _RBAC, "Role"), f"{values.name}-ledger") | {"rules": rules}
 
 

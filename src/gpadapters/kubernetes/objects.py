@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 import msgspec
 
-from gpadapters.kubernetes.gpus import asked, told, whole
+from gpadapters.kubernetes.gpus import asked, nodes_of, told, whole
 from gpadapters.kubernetes.schema import (
     AdapterObject,
     AnyObject,
@@ -81,7 +81,8 @@ class Component:
 
     *role* None: nobody scales it through us. *written* is the count that stands in the object, None where none does.
     *asked* and *told* are the GPUs per replica by its spec and by its status. *adapted*: the operator makes an adapter
-    for it, and takes its replicas from there. *flaw* says what cannot be counted with.
+    for it, and takes its replicas from there. *flaw* says what cannot be counted with. *nodes*: on how many nodes one
+    replica runs.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Component:
     ready: int = 0
     adapted: bool = False
     flaw: str | None = None
+    nodes: int = 1
 
 
 @attrs.frozen
@@ -234,6 +236,7 @@ def _component(
         ready=_count(serving) or 0,
         adapted=adapted,
         flaw=flaws[0] if flaws else None,
+        nodes=nodes_of(part.multinode) or 1,
     )
 
 

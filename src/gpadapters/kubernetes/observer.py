@@ -11,10 +11,12 @@ from typing import Any
 
 from gpadapters.kubernetes.cache import Cache
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS, VERSIONS, Catalogue
-from gpadapters.kubernetes.following import Follower, Kind, Pace
+from gpadapters.kubernetes.following import Follower, Kind, Pace, Places
 from gpadapters.kubernetes.objects import Adapter, Graph, read_adapter, read_graph
+from gpadapters.kubernetes.pods import GRAPH_LABEL, PODS, Core, Release, Worker, read_pod
 from gpadapters.kubernetes.rights import Rights
 from gpadapters.kubernetes.session import Session
+from gpadapters.kubernetes.tracks import Track
 from gpcore.conditions import Condition
 from gpcore.pools import ParticipantId
 from gpcore.ports import Observation
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 _ABSENT = f"the server has no {GRAPHS} of nvidia.com, neither {' nor '.join(VERSIONS)}; is Dynamo installed?"
 _GRAPHS: Kind[Graph] = Kind(GRAPHS, read_graph, _ABSENT)
 _ADAPTERS: Kind[Adapter] = Kind(ADAPTERS, read_adapter, _ABSENT, optional=True)
+_PODS: Kind[Worker] = Kind(PODS, read_pod, "", written=False, selector=GRAPH_LABEL)
 
 
 class KubernetesObserver:
@@ -46,13 +49,16 @@ class KubernetesObserver:
         self._unseen = tuple(dict.fromkeys(namespaces))  # those of which nothing was shown yet
         self._followers: list[Follower[Any]] = []
         for namespace in self._unseen:
-            for kind, track in ((_GRAPHS, cache.graphs), (_ADAPTERS, cache.adapters)):
+            kinds: list[tuple[Kind[Any], Track[Any], Places]]
+            kinds = [(_GRAPHS, cache.graphs, catalogue), (_ADAPTERS, cache.adapters, catalogue)]
+            kinds += [(_PODS, cache.pods, Core())] if cache.release is Release.PODS else []
+            for kind, track, places in kinds:
                 follower: Follower[Any] = Follower(
                     kind,
                     track,
                     namespace=namespace,
                     session=session,
-                    catalogue=catalogue,
+                    catalogue=places,
                     rights=rights,
                     listener=self,
                     pace=pace,

@@ -13,13 +13,16 @@ import attrs
 import msgspec
 
 from gpadapters.kubernetes.catalogue import ADAPTERS, GRAPHS
+from gpadapters.kubernetes.pods import PODS
 from gpadapters.kubernetes.schema import Review, decode
 from gpadapters.kubernetes.session import JSON, LostError, Session
 from gpcore.conditions import Condition
 
 log = logging.getLogger(__name__)
 
-LIST, WATCH, PATCH = "list", "watch", "patch"
+LIST, WATCH, PATCH, CREATE = "list", "watch", "patch", "create"
+
+EVENTS = "events"
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _NOTHING_KNOWN = "list_forbidden", "nothing can be decided"
@@ -31,6 +34,9 @@ _FOLLOWS: Mapping[tuple[str, str], tuple[str, str]] = {
     (LIST, ADAPTERS): _UNREAD,
     (WATCH, GRAPHS): _LISTED_INSTEAD,
     (WATCH, ADAPTERS): _LISTED_INSTEAD,
+    (LIST, PODS): ("pods_unreadable", "nothing can be decided while releases are to be confirmed by pods"),
+    (WATCH, PODS): _LISTED_INSTEAD,
+    (CREATE, EVENTS): ("events_forbidden", "what the planner did, and what holds it back, is in its logs alone"),
     (PATCH, GRAPHS): _UNWRITTEN,
     (PATCH, ADAPTERS): _UNWRITTEN,
 }

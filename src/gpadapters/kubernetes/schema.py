@@ -127,6 +127,26 @@ class Metadata(msgspec.Struct, rename="camel"):
     annotations: Annotations | None = None
 
 
+class PodMetadata(Metadata):
+    """Which pod, and whose."""
+
+    labels: dict[str, str] | None = None
+
+
+class PodStatus(msgspec.Struct):
+    """How far a pod is."""
+
+    phase: str = ""
+
+
+class PodObject(msgspec.Struct):
+    """A pod; a list leaves out its kind."""
+
+    metadata: PodMetadata
+    kind: Literal["Pod"] = "Pod"
+    status: PodStatus | None = None
+
+
 class GraphObject(msgspec.Struct):
     """A DynamoGraphDeployment."""
 
@@ -238,7 +258,7 @@ T = TypeVar("T")
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
-    for kind in (GraphObject, AdapterObject, AnyObject, Page, Bookmark, Change, Refusal, Served, Review)
+    for kind in (GraphObject, AdapterObject, PodObject, AnyObject, Page, Bookmark, Change, Refusal, Served, Review)
 }
 
 

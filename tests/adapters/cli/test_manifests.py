@@ -59,6 +59,11 @@ def test_the_planner_may_follow_and_scale_deployments_and_tell_of_it_and_nothing
     ]
 
 
+def test_it_may_follow_pods_where_releases_are_confirmed_by_them(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = of_kind(printed(capsys, "--confirm-release", "pods"), "Role")["rules"]
+    assert rules[-1] == {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+
+
 def test_it_may_make_one_ledger_and_one_lease_and_delete_neither(capsys: pytest.CaptureFixture[str]) -> None:
     objects = printed(capsys, "--namespace", "gp", "--kubernetes-namespaces", "llm", "--budget-domain", "h100")
     role = of_kind(objects, "Role", "global-planner-ledger")
@@ -68,6 +73,7 @@ def test_it_may_make_one_ledger_and_one_lease_and_delete_neither(capsys: pytest.
         (["gpuledgers"], ["h100"], ["get", "patch"]),
         (["leases"], None, ["create"]),
         (["leases"], ["gp-h100"], ["get", "patch"]),
+        (["events"], None, ["create"]),
     ]
     binding = of_kind(objects, "RoleBinding", "global-planner-ledger")
     assert binding["metadata"]["namespace"] == "gp"
