@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from tests.chaos.lanes import install_ledgers
 from tests.cluster import (
     Access,
     ApiServer,
@@ -51,6 +52,7 @@ def api_server() -> Iterator[ApiServer]:
         sys.exit(f"{ASSETS} is not set: no folder with a kube-apiserver and an etcd to measure against")
     with ApiServer(Path(folder), Options(fsync=True)) as server:
         install(server.client)
+        install_ledgers(server.client)
         yield server
 
 
@@ -187,9 +189,10 @@ def planner_command(
     server: ApiServer, namespace: str, *, listen: str = "127.0.0.1:0", access: Access | None = None
 ) -> Sequence[str]:
     """Return the command of a planner of *namespace* whose budget is on; *access* None: the admin's."""
-    kubeconfig = (access or server.admin).write_kubeconfig(server.folder / f"planner-{namespace}.json")
+    file = server.folder / f"planner-{namespace}.json"
+    kubeconfig = (access or server.admin).write_kubeconfig(file, namespace=namespace)
     where = ("--kubeconfig", str(kubeconfig), "--kubernetes-namespaces", namespace, "--listen", listen)
-    budget = ("--min-total-gpus", "1", "--max-total-gpus", str(_FAR))
+    budget = ("--min-total-gpus", "1", "--max-total-gpus", str(_FAR), "--ledger", "kubernetes")
     return (sys.executable, "-m", "gpadapters.cli", "planner", *where, *budget)
 
 

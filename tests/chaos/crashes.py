@@ -21,7 +21,9 @@ from gpcore.events import (
     Seen,
     StepApplied,
     Submitted,
+    Tell,
     Ticked,
+    Told,
 )
 from gpcore.ledger import Entry, Ledger
 from gpcore.plans import Step
@@ -38,11 +40,12 @@ def arrived(state: State, event: Event) -> Iterator[str]:
             yield from (f"{what}-stored" for what in changes(state.book.stored, state.book.saving))
         case StepApplied(_, step):
             yield "applied"
-            others = [one for one in _reserved(state, event.operation) if one != step]
-            if step.acquires and others:
+            if step.acquires and len(_reserved(state, event.operation)) > 1:
                 yield "one-of-two-applied"
         case Marked(mark, absent, lost) if not absent and not lost and kills(_stored(state), mark):
             yield "killed"
+        case Told():
+            yield "told"
         case Seen(deployment) if state.leading and _landed(state, deployment):
             yield "landed-and-seen"
         case Ticked() if state.leading and any(one.holding(state.view) for one in state.operations.values()):
@@ -61,6 +64,8 @@ def ordered(state: State, event: Event, effects: tuple[Effect, ...]) -> Iterator
                 yield from (f"{what}-ordered" for what in changes(state.book.stored, ledger))
             case Apply():
                 yield "apply-ordered"
+            case Tell():
+                yield "tell-ordered"
             case Mark() if kills(_stored(state), effect):
                 yield "kill-ordered"
             case _:
@@ -109,5 +114,6 @@ def _stored(state: State) -> Ledger:
 
 
 def _reserved(state: State, operation: str) -> tuple[Step, ...]:
-    found = state.operations.get(operation)
+    """Return what of *operation* is on record as what may still land."""
+    found = _stored(state).operations.get(operation)
     return () if found is None else found.reserved

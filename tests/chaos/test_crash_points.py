@@ -235,6 +235,8 @@ ROWS = [
     Row(18, "adoption-stored", bootstrapping, 0),
     Row(19, "apply-in-flight", deposed(the_patch), 1),
     Row(20, "intent-in-flight", deposed(the_intent), 1),
+    Row(21, "tell-ordered", changing, 0),
+    Row(21, "told", changing, 0),
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import test_crash_points as crash_points
+from tests.simulation import swarm
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "fault-matrix.md"
@@ -17,12 +18,17 @@ ROWS = [
     if re.match(r"\| \d+ \|", line)
 ]
 CASES = {str(row) for row in crash_points.ROWS}
-NAMED = sorted({name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])})
+NAMED = sorted({name for row in ROWS for name in re.findall(r"`([^`]+::[^`]+)`", row[-1])})
 
 
 def test_every_fault_has_its_row() -> None:
     assert [int(row[0]) for row in ROWS] == list(range(1, FAULTS + 1))
     assert all(len(row) == 4 and all(row) for row in ROWS)
+
+
+def test_every_knob_that_is_named_is_one_of_the_simulation() -> None:
+    knobs = {name for row in ROWS for name in re.findall(r"knob `([^`]+)`", row[-1])}
+    assert knobs <= {*swarm.FAULTS, *swarm.LEASES}
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -98,12 +98,14 @@ def test_a_leader_that_reaches_nobody_gives_way_and_follows_when_it_is_back(here
     assert leader.process.running
 
 
-def test_a_leader_that_is_told_to_stop_leaves_a_transfer_to_others(here: Lane) -> None:
+@pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])
+def test_a_leader_that_is_told_to_stop_leaves_a_transfer_to_others(signals: int, here: Lane) -> None:
     leader = here.leader()
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(here.ask, "b", prefill=0)
         eventually(lambda: here.replicas()["b", "prefill"] == 0, within_s=30)
-        os.kill(leader.process.pid, signal.SIGTERM)
+        for _ in range(signals):
+            os.kill(leader.process.pid, signal.SIGTERM)
         assert eventually(lambda: not leader.process.running, within_s=30)
         assert asking.result()["status"] == "success"
     here.at_rest()
