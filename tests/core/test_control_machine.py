@@ -279,7 +279,9 @@ class Planners(RuleBasedStateMachine):
         assert set(self.replied) == set(self.asked)
         assert state.ready
         assert (state.fault, len(state.behind), len(state.ledger.pending)) == ("", 0, 0)
-        assert self.world.ledger == state.ledger
+        assert self.world.ledger is not None
+        parts = [(one.entries, one.operations, one.epoch, one.complete) for one in (self.world.ledger, state.ledger)]
+        assert parts[0] == parts[1]
         on_record = {
             (key, one.role, one.replicas, entry.fence)
             for key, entry in state.ledger.entries.items()

@@ -14,7 +14,20 @@ from gpcore.decisions import (
     Unsettled,
     ViewStale,
 )
-from gpcore.events import Decided, Gone, LeaseChanged, LedgerUnread, Listed, Stale, Submitted
+from gpcore.events import (
+    Decided,
+    Event,
+    Gone,
+    HandedOver,
+    LeaseChanged,
+    LedgerLoaded,
+    LedgerMoved,
+    LedgerSaved,
+    LedgerUnread,
+    Listed,
+    Stale,
+    Submitted,
+)
 from gpcore.ledger import Entry, Freeze, Held, believed
 from gpcore.pools import ParticipantId, Role
 from gpcore.states import MAX_OPERATIONS, MAX_WAITERS, Book
@@ -119,11 +132,17 @@ def test_a_request_that_was_decided_anew_is_answered_once_to_everybody() -> None
     assert told(planner.lands(1)) == ["reply 1 Succeeded", "reply 2 Succeeded"]
 
 
-def test_a_request_that_is_decided_anew_by_one_who_leads_no_more_is_refused() -> None:
-    planner = Planner("a/prefill 4x1")
-    planner.waits(Submitted("1", request("a/prefill 6"), 0.0))
-    planner.happen(LeaseChanged(leading=False, leader="http://leader"))
-    assert planner.replies == [("1", Rejected(NotLeading("http://leader")))]
+def test_a_request_that_was_being_put_on_record_when_leading_ended_is_handed_over_if_it_is_and_else_refused() -> None:
+    answers: tuple[Event, ...] = (LedgerSaved("2"), LedgerMoved())
+    outcomes = (HandedOver("1"), Rejected(NotLeading("http://leader")))
+    for answer, outcome in zip(answers, outcomes, strict=True):
+        planner = Planner("a/prefill 4x1")
+        before = planner.ledger
+        planner.waits(Submitted("1", request("a/prefill 6"), 0.0))
+        planner.waits(LeaseChanged(leading=False, leader="http://leader"))
+        planner.waits(answer)
+        planner.waits(LedgerLoaded(attrs.evolve(before, epoch=2), "9", 0.0, 0.0))
+        assert planner.replies == [("1", outcome)]
 
 
 # freezes --------------------------------------------------------------------------------------------------------------
