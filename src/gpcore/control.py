@@ -147,7 +147,8 @@ def _loading(state: State) -> tuple[Effect, ...]:
     book = state.book
     if book is not None and book.saving is not None:
         return ()
-    return (Load(),) if book is None or book.outdated or state.fault or not state.leading else ()
+    alone = state.leading and state.exclusive
+    return (Load(),) if book is None or book.outdated or state.fault or not alone else ()
 
 
 def _flushing(state: State) -> State:

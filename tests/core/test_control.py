@@ -547,3 +547,11 @@ def test_a_time_is_not_zero() -> None:
         Rules(intent_ttl_s=0.0)
     with pytest.raises(ValueError, match="deadline_s"):
         Rules(deadline_s=0.0)
+
+
+def test_who_leads_beside_others_reads_what_they_have_stored_with_each_tick() -> None:
+    planner = Planner("a/prefill 4x1")
+    planner.state = planner.state.but(exclusive=False)
+    assert planner.happen(Ticked(1.0)) == (Load(),)
+    planner.state = planner.state.but(exclusive=True)
+    assert planner.happen(Ticked(2.0)) == ()

@@ -220,9 +220,12 @@ class Checks:
     # the fleet as it is ----------------------------------------------------------------------------------------------
 
     def _parts(self) -> list[tuple[int, int, int, int]]:
-        """Return of each component the GPUs of a replica, the replicas asked for, those relayed, and the pods."""
+        """Return of each component the GPUs of a replica, the replicas asked for, those relayed, and the pods.
+
+        Of what has an adapter only what is asked for there.
+        """
         adapters = {
-            (obj["spec"]["dgdRef"]["name"], obj["spec"]["dgdRef"]["componentName"]): obj["spec"]["replicas"]
+            (obj["spec"]["dgdRef"]["name"], obj["spec"]["dgdRef"]["componentName"]): int(obj["spec"]["replicas"])
             for key, obj in self._objects.items()
             if key[0] == ADAPTERS
         }
@@ -230,9 +233,12 @@ class Checks:
         for key, obj in self._objects.items():
             if key[0] == GRAPHS:
                 for part in obj["spec"]["components"]:
-                    asked = adapters.get((key[2], part["name"]), part["replicas"])
+                    asked = adapters.get((key[2], part["name"]))
                     pods = self._world.operator.held(obj, part["name"])
-                    found.append((_gpus(part), asked, part["replicas"], pods))
+                    if asked is None:
+                        found.append((_gpus(part), part["replicas"], part["replicas"], pods))
+                    else:  # what is relayed to the graph follows later, and may be of yesterday: it is not ours
+                        found.append((_gpus(part), asked, asked, asked))
         return found
 
     def _sums(self) -> tuple[int, int]:
