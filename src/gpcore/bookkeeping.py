@@ -30,14 +30,15 @@ from gpcore.events import (
     Thawed,
     Told,
 )
-from gpcore.executing import followed
+from gpcore.executing import advanced
 from gpcore.holding import MAX_FREEZES, with_freeze, without_freezes
 from gpcore.indexes import Index
 from gpcore.intents import Intent, Intents
-from gpcore.ledger import Freeze, Ledger, told
+from gpcore.ledger import Freeze, Ledger, ObjectKey, told
 from gpcore.operations import Operation
+from gpcore.pools import ParticipantId
 from gpcore.reconciling import due, missing, recarried_all, reconciled
-from gpcore.states import Book, Drive, State, Transition
+from gpcore.states import Book, Drive, State, Transition, recarried
 
 
 def saving(transition: Transition) -> Transition:
@@ -47,15 +48,21 @@ def saving(transition: Transition) -> Transition:
         return transition
     if not state.leading or state.epoch < 0:  # who has not taken over yet has nothing to store
         return transition
-    draft = attrs.evolve(book.draft, wishes=_wishes(state))
-    state = state.but(book=Book(book.stored, book.version, draft, draft, size=book.size))
-    return Transition(state, (*transition.effects, Save(draft, book.version)))
+    state = state.but(book=Book(book.stored, book.version, book.draft, book.draft, size=book.size))
+    return Transition(state, (*transition.effects, Save(book.draft, book.version)))
 
 
-def _wishes(state: State) -> tuple[Intent, ...]:
-    """Return the wishes with wall-clock times, to the second: another planner has another monotonic clock."""
-    offset = state.wall_offset
-    return tuple([Intent(one.pool, one.replicas, round(one.seen_at + offset)) for one in state.intents])
+def wished(state: State) -> State:
+    """Return *state* with its wishes in the draft, to be stored with whatever is stored next.
+
+    Their times are those of the wall, to the second: another planner has another monotonic clock. This costs as much
+    as there are wishes, so it is done with the clock, and not for each request.
+    """
+    if not state.leading or state.epoch < 0:  # whoever has taken over hears them
+        return state
+    offset, ledger = state.wall_offset, state.ledger
+    wishes = tuple([Intent(one.pool, one.replicas, round(one.seen_at + offset)) for one in state.intents])
+    return state if wishes == ledger.wishes else state.drafting(ledger.but(wishes=wishes), lazy=True)
 
 
 def ledger_saved(state: State, event: LedgerSaved) -> Transition:
@@ -63,9 +70,12 @@ def ledger_saved(state: State, event: LedgerSaved) -> Transition:
     book = state.book
     if book is None or book.saving is None:
         return Transition(state)
+    if not state.leading:
+        before = state.but(book=attrs.evolve(book, saving=None), fault="")
+        return _rebased(before, book.saving, event.version, size=event.size)
     after = Book(book.saving, event.version, book.draft, None, book.urgent, event.size, dirty=book.dirty)
     state = state.but(book=after, fault="")
-    state, orders = due(state)
+    state, orders = due(state, book.saving.entries.changed(book.stored.entries))
     state, ends = _telling(state)
     state, notes = _noted(state)
     beginning = (Load(),) if state.leading and state.epoch < 0 else ()  # what was read meanwhile said less than this
@@ -208,7 +218,7 @@ def lease_changed(state: State, event: LeaseChanged) -> Transition:
     if not state.leading:
         return Transition(state.but(leader=event.leader))
     state = state.but(leading=False, leader=event.leader, epoch=-1)
-    if state.book is None:
+    if state.book is None or state.book.saving is not None:  # what is being saved may land, and its answer says so
         return Transition(state)
     return _rebased(state, state.book.stored, state.book.version, size=state.book.size)
 
@@ -223,6 +233,10 @@ def _rebased(
     ended = {*stored, *[one.id for one in ledger.ended]}
     lost = [operation for key, operation in drafted.items() if key not in ledger.operations]
     known = {key for key in drafted if key in ledger.operations}
+    begins = state.leading and state.epoch < 0
+    differing = None if begins or before is None else ledger.entries.changed(before.draft.entries)
+    under_way = [*drafted.values(), *ledger.operations.values()]
+    changing = {change.pool.participant for one in under_way for change in one.plan.changes}
     state = state.but(
         book=Book(ledger, version, ledger, size=size),
         drives={key: _driven(state, one, fresh=key not in known) for key, one in ledger.operations.items()},
@@ -232,8 +246,7 @@ def _rebased(
     state = _wishing(state, ledger)
     for freeze in state.noting.values() if state.leading else ():
         state = state.drafting(_as_noted(state.ledger, freeze), urgent=True)
-    state, _ = reconciled(state, list(state.view.deployments()))
-    state = recarried_all(missing(state))
+    state = _held_against(state, differing, changing)
     effects: list[Effect] = []
     for operation in lost:
         drive = drives.get(operation.id, Drive(state.now))
@@ -251,10 +264,26 @@ def _rebased(
         effects += [reply for key, drive in state.drives.items() for reply in _told(drive, HandedOver(key))]
         drives = {key: attrs.evolve(drive, waiters=()) for key, drive in state.drives.items()}
         return Transition(state.but(drives=drives), tuple(effects))
-    went_on = followed(state, list(state.operations))
-    state, ends = _telling(went_on.state)
+    went_on = advanced(state, list(state.operations))
+    state, orders = due(went_on.state)
+    state, ends = _telling(state)
     state, notes = _noted(state)
-    return Transition(state, (*effects, *went_on.effects, *ends, *notes))
+    return Transition(state, (*effects, *went_on.effects, *orders, *ends, *notes))
+
+
+def _held_against(state: State, differing: set[ObjectKey] | None, changing: set[ParticipantId]) -> State:
+    """Return *state* with what is seen taken into its new ledger.
+
+    Only the objects *differing* are not as the draft before had them (None: all may be), which had what is seen; only
+    pools of deployments *changing* were, or are, promised to operations.
+    """
+    if differing is None:
+        state, _ = reconciled(state, list(state.view.deployments()))
+        return recarried_all(missing(state))
+    participants = changing | {key.participant for key in differing}
+    deployments = [one for key in participants if (one := state.view.deployment(key)) is not None]
+    state, _ = reconciled(state, deployments)
+    return recarried(missing(state, differing), participants)
 
 
 def _driven(state: State, operation: Operation, *, fresh: bool) -> Drive:

@@ -22,6 +22,7 @@ from gpcore.bookkeeping import (
     ledger_unsaved,
     saving,
     thawed,
+    wished,
 )
 from gpcore.deciding import preview, submitted
 from gpcore.events import (
@@ -48,7 +49,7 @@ from gpcore.events import (
     Ticked,
     Told,
 )
-from gpcore.executing import followed, given_up, observed_again, retried, step_applied, step_refused, step_unknown
+from gpcore.executing import advanced, given_up, observed_again, retried, step_applied, step_refused, step_unknown
 from gpcore.holding import without_freezes
 from gpcore.intents import Intents
 from gpcore.ledger import forgotten
@@ -71,7 +72,7 @@ def _listed(state: State, event: Listed) -> Transition:
     state = missing(state)
     snapshot = Snapshot.of(carried(state, one) for one in managed)
     state = state.but(snapshot=snapshot, intents=Intents.of(state.intents, snapshot))
-    return followed(state, list(state.operations))
+    return advanced(state, list(state.operations))
 
 
 def _seen(state: State, event: Seen) -> Transition:
@@ -105,8 +106,9 @@ def _observed(state: State, snapshot: Snapshot, keys: set[PoolKey], concerned: s
     freed = snapshot.totals.charged < state.view.totals.charged
     state = state.but(snapshot=snapshot, intents=state.intents.follow(snapshot, keys))
     concerned = concerned | {operation for key in keys if (operation := state.busy.get(key)) is not None}
-    concerned |= {one.id for one in state.operations.values() if freed and one.waiting}
-    return followed(state, [key for key in state.operations if key in concerned])
+    if freed:
+        concerned |= {one.id for one in state.operations.values() if one.waiting}
+    return advanced(state, [key for key in state.operations if key in concerned])
 
 
 def _went_stale(state: State, _: Stale) -> Transition:
@@ -126,7 +128,7 @@ def _marked(state: State, event: Marked) -> Transition:
         state, _ = observed_again(state, mark.key)
     elif not event.lost:
         state = estranged(state, mark)
-    return followed(state, concerned)
+    return advanced(state, concerned)
 
 
 def _ticked(state: State, event: Ticked) -> Transition:
@@ -137,9 +139,9 @@ def _ticked(state: State, event: Ticked) -> Transition:
     if state.leading and state.ledger.freezes:
         state = state.drafting(without_freezes(state.ledger, wall=event.now + offset))
     asked = retried(state)
-    went_on = followed(asked.state, list(asked.state.operations))
+    went_on = advanced(asked.state, list(asked.state.operations))
     loading = _loading(went_on.state)
-    return Transition(_flushing(went_on.state), (*asked.effects, *went_on.effects, *loading))
+    return Transition(_flushing(wished(went_on.state)), (*asked.effects, *went_on.effects, *loading))
 
 
 def _loading(state: State) -> tuple[Effect, ...]:

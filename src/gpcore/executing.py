@@ -130,8 +130,10 @@ def _for_repeats(outcome: Outcome) -> tuple[str, str]:
 def _written(operation: Operation) -> str:
     """Return what was written, for the record; what was undone stands before what undid it."""
     legs = "; ".join([_told(leg) for leg in operation.legs])
-    undone = "; ".join([_told(Leg(step, Stage.DONE)) for step in operation.plan.steps]) if operation.returning else ""
-    return f"{undone}; and back: {legs}" if undone else legs
+    if not operation.returning:
+        return legs
+    undone = [Change(one.pool, one.after, one.before, None) for leg in operation.legs for one in leg.step.changes]
+    return f"{'; '.join([_told(Leg(Step((one,)), Stage.DONE)) for one in undone])}; and back: {legs}"
 
 
 def _told(leg: Leg) -> str:
@@ -167,7 +169,7 @@ def step_applied(state: State, event: StepApplied) -> Transition:
     if entry is not None and entry.reservation is not None and entry.reservation.fence == event.step.fence:
         state = state.drafting(settled(state.ledger, key))
     state, concerned = observed_again(state, key)
-    return followed(state, {event.operation, *concerned})
+    return advanced(state, {event.operation, *concerned})
 
 
 def observed_again(state: State, key: ObjectKey) -> tuple[State, set[str]]:
@@ -221,10 +223,9 @@ def retried(state: State) -> Transition:
     if state.resting:
         state = state.but(marking=state.marking.replaced(dict.fromkeys(state.resting)), resting=frozenset())
     for key, drive in state.drives.items():
-        operation = state.operations.get(key)
-        if operation is None:
+        if not drive.unsure and not drive.killing:
             continue
-        open_steps = operation.reserved
+        open_steps = state.operations[key].reserved
         killing = tuple([one for one in drive.killing if one in open_steps])
         state = state.driving(key, attrs.evolve(drive, unsure=(), killing=killing))
         for step in killing:
@@ -240,8 +241,8 @@ def given_up(state: State) -> State:
     What another deadline later cannot be given back either, because others took the room, is not: no one waits for it.
     """
     for key, drive in state.drives.items():
-        operation, waited_s = state.operations.get(key), state.now - drive.started_at
-        if operation is None or not operation.waiting:
+        operation, waited_s = state.operations[key], state.now - drive.started_at
+        if not operation.waiting:
             continue
         if operation.returning and waited_s > 2 * state.rules.deadline_s:
             state = state.drafting(updated(state.ledger, _dropping(operation)))
@@ -250,10 +251,3 @@ def given_up(state: State) -> State:
             problem = f"the GPUs did not come free within {state.rules.deadline_s:g} s; still held by {still}"
             state = state.drafting(updated(state.ledger, attrs.evolve(operation, problem=problem)))
     return state
-
-
-def followed(state: State, keys: Iterable[str]) -> Transition:
-    """Let the operations *keys* go on, and write what became due."""
-    went_on = advanced(state, keys)
-    state, orders = due(went_on.state)
-    return Transition(state, (*went_on.effects, *orders))

@@ -24,6 +24,10 @@ MAX_FREEZE_S = 30 * 24 * 3600.0
 """The longest freeze; what is to hold for longer is a setting."""
 
 
+MAX_REASON = 256
+"""The longest reason of a freeze, in characters."""
+
+
 @attrs.frozen
 class Limits:
     """Bound the pace: within *window_s* at most *gpus* GPUs change hands, and each pool changes *changes* times.
@@ -48,8 +52,8 @@ def checked_freeze(freeze: Freeze, *, wall: float) -> Freeze:
         problems.append(f"direction must be up, down or all: {freeze.direction[:80]!a}")
     if not 0 < freeze.until - wall <= MAX_FREEZE_S:
         problems.append(f"a freeze lasts up to {MAX_FREEZE_S:g} s: {freeze.until - wall:g}")
-    if not freeze.reason.strip() or len(freeze.reason) > 256 or not freeze.reason.isprintable():  # noqa: PLR2004
-        problems.append(f"reason must be 1 to 256 printable characters: {freeze.reason[:80]!a}")
+    if not freeze.reason.strip() or len(freeze.reason) > MAX_REASON or not freeze.reason.isprintable():
+        problems.append(f"reason must be 1 to {MAX_REASON} printable characters: {freeze.reason[:80]!a}")
     if problems:
         raise InvalidError(problems)
     return freeze

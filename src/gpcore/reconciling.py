@@ -65,7 +65,7 @@ class _Reading:
         if reservation.adopts and fence == reservation.fence.new:
             self.ledger = believed(self.ledger, [Entry(key, fence, _known(entry, pools))])
         elif reservation.adopts and fence == entry.fence != reservation.fence.old:  # it was to adopt yesterday's news
-            self.ledger = believed(self.ledger, [attrs.evolve(entry, reservation=None)])
+            self.ledger = believed(self.ledger, [Entry(key, entry.fence, entry.held)])
         elif not reservation.adopts and fence == reservation.fence.new:
             self.ledger = settled(self.ledger, key)
         elif not reservation.adopts and fence == reservation.fence.kill:
@@ -162,20 +162,25 @@ def _completed(state: State, ledger: Ledger) -> Ledger:
     return ledger if any(ledger.adoptions()) else attrs.evolve(ledger, complete=True)
 
 
-def missing(state: State) -> State:
+def missing(state: State, among: Iterable[ObjectKey] | None = None) -> State:
     """Return *state* in which objects of the ledger that a whole list does not show are looked for by name.
 
-    What is not managed any more is forgotten at once. A list may be older than the ledger, so what is missing from it
-    may exist: it is marked like an object that is adopted, and whoever cannot find it says so.
+    Only those *among* these; None: all. What is not managed any more is forgotten at once. A list may be older than
+    the ledger, so what is missing from it may exist: it is marked like an object that is adopted, and whoever cannot
+    find it says so.
     """
     if state.book is None or state.snapshot is None or state.stale or not state.leading:
         return state
-    manages, snapshot = state.rules.management.manages, state.snapshot
-    shown = {object_of(pool) for pool in snapshot.pools()}
-    lost = [key for key in state.book.draft.entries if key not in shown]
+    manages, entries = state.rules.management.manages, state.book.draft.entries
+    lost = [key for key in (entries if among is None else among) if key in entries and not _is_shown(state, key)]
     unmanaged = [key for key in lost if not manages(key.participant)]
     state = state.drafting(forgotten(state.book.draft, unmanaged)) if unmanaged else state
     return looked_for(state, lost)
+
+
+def _is_shown(state: State, key: ObjectKey) -> bool:
+    deployment = state.view.deployment(key.participant)
+    return deployment is not None and any(object_of(pool) == key for pool in deployment.pools)
 
 
 def looked_for(state: State, keys: Iterable[ObjectKey]) -> State:
@@ -242,15 +247,16 @@ def authority_of(state: State, key: ObjectKey) -> Authority:
     return pools[0].authority if pools else Authority(key.name)
 
 
-def due(state: State) -> tuple[State, tuple[Effect, ...]]:
-    """Return what may be written now, because it is on record, and is not under way."""
+def due(state: State, keys: Iterable[ObjectKey] | None = None) -> tuple[State, tuple[Effect, ...]]:
+    """Return what may be written now, because it is on record, and is not under way; *keys* None: to any object."""
     book = state.book
     if book is None or not state.leading or not len(book.stored.pending):
         return state, ()
     effects: list[Effect] = []
     marking = {}
-    for key in book.stored.pending:
-        reservation, entry = book.stored.entries[key].reservation, book.draft.entry(key)
+    for key in book.stored.pending if keys is None else keys:
+        stored, entry = book.stored.entry(key), book.draft.entry(key)
+        reservation = None if stored is None else stored.reservation
         if reservation is None or entry is None or entry.reservation != reservation:
             continue
         if reservation.adopts:
@@ -263,7 +269,7 @@ def due(state: State) -> tuple[State, tuple[Effect, ...]]:
         for leg in operation.legs:
             if leg.stage is Stage.RESERVED and leg.step.fence == reservation.fence and leg.step not in drive.begun:
                 effects.append(Apply(operation.id, leg.step))
-                drive = attrs.evolve(drive, sent=(*drive.sent, leg.step))
+                drive = Drive(drive.started_at, drive.waiters, (*drive.sent, leg.step), drive.unsure, drive.killing)
                 state = state.driving(operation.id, drive)
     if marking:
         state = state.but(marking=state.marking.replaced(marking))

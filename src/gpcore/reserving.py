@@ -56,7 +56,7 @@ def _fits(state: State, operation: Operation) -> bool:
     While the GPUs of something are not known, nobody can tell.
     """
     snapshot, budget = state.view, state.rules.budget
-    if budget.ceiling is not None and len(snapshot.unknown):
+    if (budget.ceiling is not None and len(snapshot.unknown)) or not _all_shown(state, operation):
         return False
     if _promises_fit(state, operation):
         return True
@@ -64,6 +64,16 @@ def _fits(state: State, operation: Operation) -> bool:
         return False
     waiting = sum((promised(one, snapshot) for other in state.operations.values() for one in other.waiting), Totals())
     return budget.excess(snapshot.totals - waiting + needed(operation.waiting, snapshot)) <= operation.excess
+
+
+def _all_shown(state: State, operation: Operation) -> bool:
+    """Say whether every pool that *operation* writes to or has written to is in the view, or is known to be gone."""
+    return not any(
+        state.view.pool(change.pool) is None
+        and state.ledger.entry(ObjectKey(step.participant, step.authority.name)) is not None
+        for step in (*operation.waiting, *operation.done)
+        for change in step.changes
+    )
 
 
 def _reserving(state: State, operation: Operation, steps: tuple[Step, ...]) -> State:
