@@ -2,9 +2,11 @@
 
 Each turn is another request, made by another deployment at a later time, to raise its decode pool by one. It goes
 through `gpcore.control.step` as in production: old intents expire (one a turn), the decision is made, the intent
-remembered, the replicas reserved. *decide* is that step; *cycle* is all that the planner does for the request: also
-the events in which the cluster shows and confirms what was written. Then, not timed, the cluster goes back to what it
-was and somebody else wishes something, so that every turn meets a fleet of the same kind.
+remembered, the replicas reserved in the ledger, and the order given to store it. *decide* is that step; *cycle* is all
+that the planner does for the request: also the events that say that the ledger is stored, and that show and confirm
+what was written. What an adapter does in between (the ledger as text, the network) is no part of it. Then, not timed,
+the cluster and the ledger go back to what they were and somebody else wishes something, so that every turn meets a
+fleet of the same kind.
 
 The peer (ai-dynamo's `Orchestrator.mediate` in its own process) gets the same fleet, wishes, times and requests, in
 alternation with ours, and is timed for its decision alone.
@@ -31,12 +33,15 @@ from benchmarks import _peer
 from benchmarks._environment import MissingError
 from benchmarks._report import Times, shown, table, verdict
 from gpcore.budgets import Budget
-from gpcore.control import Rules, State, step
-from gpcore.events import Apply, Event, Listed, Seen, StepApplied, Submitted
+from gpcore.control import Rules, step
+from gpcore.events import Apply, Effect, Event, LedgerSaved, Save, Seen, StepApplied, Submitted, Tell, Told
 from gpcore.intents import Intent
+from gpcore.ledger import Entry, believed, held
 from gpcore.plans import Step
 from gpcore.pools import Authority, Deployment, ParticipantId, Pool, PoolKey, Role, Snapshot
 from gpcore.requests import Claimed, ScaleRequest, Target
+from gpcore.states import objects_of
+from gpcore.testing.settled import FENCE, fenced, settled_state
 
 SIZES = (20, 200, 1_000, 2_000, 10_000, 50_000)
 ROUNDS = 4
@@ -93,7 +98,7 @@ class Case:
 def cases(size: int) -> Iterator[Case]:
     """Yield the cases of *size* pools: 1 to 8 replicas of 1 to 8 GPUs, a third of the prefill pools wishing."""
     chance = random.Random(size)  # noqa: S311 - the same on every run
-    fleet = {one.id: one for one in (_deployment(number, chance) for number in range(size // 2))}
+    fleet = {one.id: fenced(one) for one in (_deployment(number, chance) for number in range(size // 2))}
     total = Snapshot.of(fleet.values()).totals.charged
     wishing = chance.sample(list(fleet.values()), len(fleet) // 3)
     gap = TTL_S / len(wishing)
@@ -128,10 +133,10 @@ class Ours:
     """Our planner in one case."""
 
     def __init__(self, case: Case) -> None:
-        """Show it the fleet and the wishes."""
+        """Let it lead over a ledger that has the fleet, and show it the wishes."""
         self._fleet = case.fleet
-        self._state = State(Rules(budget=case.budget, intent_ttl_s=TTL_S))
-        self._tell(Listed(tuple(case.fleet.values())))
+        rules = Rules(budget=case.budget, intent_ttl_s=TTL_S)
+        self._state = settled_state(rules, Snapshot.of(case.fleet.values()))
         self._wishes: dict[PoolKey, Intent] = {}
         self._remember(case.wishes)
         self._count = 0
@@ -154,31 +159,53 @@ class Ours:
         self.decide += Times(tuple(decide))
         self.cycle += Times(tuple(cycle))
 
-    def _tell(self, event: Event) -> list[Apply]:
+    def _tell(self, event: Event) -> tuple[Effect, ...]:
         transition = step(self._state, event)
         self._state = transition.state
-        return [effect for effect in transition.effects if isinstance(effect, Apply)]
+        return transition.effects
 
-    def _carry_out(self, writes: list[Apply]) -> float:
-        """Let the cluster do what is asked for, and undo it; return the seconds that the planner took for it."""
-        took, keys, cluster = 0.0, [], dict[ParticipantId, Deployment]()
-        while writes:
-            write = writes.pop(0)
-            participant = write.step.changes[0].pool.participant
-            cluster[participant] = _written(cluster.get(participant, self._fleet[participant]), write.step)
-            events: list[Event] = [Seen(_received(cluster[participant])), StepApplied(write.operation, write.step)]
+    def _carry_out(self, effects: Iterable[Effect]) -> float:
+        """Let the world do what is asked for, and undo it; return the seconds that the planner took for it."""
+        took, waiting, keys, cluster = 0.0, list(effects), [], dict[ParticipantId, Deployment]()
+        while waiting:
+            effect = waiting.pop(0)
+            if isinstance(effect, Apply):
+                keys += [change.pool for change in effect.step.changes]
+            events = self._followed(effect, cluster)
             start = time.perf_counter()
             for event in events:
-                writes += self._tell(event)
+                waiting += self._tell(event)
             took += time.perf_counter() - start
-            keys += [change.pool for change in write.step.changes]
         self.approved += bool(keys)
         self.partners += max(0, len(keys) - 1)
         assert not self._state.operations, "the operation has ended"
-        for participant in cluster:
-            self._tell(Seen(_received(self._fleet[participant])))
+        self._undo(cluster)
         self._remember([self._wishes[key] for key in keys if key in self._wishes])
         return took
+
+    def _followed(self, effect: Effect, cluster: dict[ParticipantId, Deployment]) -> list[Event]:
+        """Return what happens when *effect* is performed on *cluster*, which has what differs from the fleet."""
+        match effect:
+            case Save():
+                return [LedgerSaved(f"version-{self._count}")]
+            case Apply(operation, one):
+                participant = one.participant
+                cluster[participant] = _written(cluster.get(participant, self._fleet[participant]), one)
+                return [Seen(_received(cluster[participant])), StepApplied(operation, one)]
+            case Tell(ended):
+                return [Told(ended.id)]
+            case _:
+                return []
+
+    def _undo(self, cluster: Iterable[ParticipantId]) -> None:
+        """Let the deployments *cluster* be again as they were, in the ledger too."""
+        book = self._state.book
+        assert book is not None
+        before = [(key, pools) for one in cluster for key, pools in objects_of(self._fleet[one]).items()]
+        ledger = believed(book.draft, [Entry(key, FENCE, held(pools)) for key, pools in before])
+        self._state = self._state.but(book=attrs.evolve(book, stored=ledger, draft=ledger))
+        for participant in cluster:
+            self._tell(Seen(_received(self._fleet[participant])))
 
     def _remember(self, wishes: Iterable[Intent]) -> None:
         intents = self._state.intents
@@ -199,7 +226,8 @@ def _written(deployment: Deployment, written: Step) -> Deployment:
     for change in written.changes:
         pool = deployment.pool(change.pool.role)
         assert pool is not None
-        seen = attrs.evolve(pool, replicas=change.after, present=change.after, ready=change.after)
+        fence = written.fence.new if written.fence is not None else None
+        seen = attrs.evolve(pool, replicas=change.after, present=change.after, ready=change.after, fence=fence)
         deployment = deployment.with_pool(seen)
     return deployment
 
