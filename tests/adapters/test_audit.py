@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpadapters.audit import REMEMBERED, JsonLines, appending, line
+from gpadapters.audit import REMEMBERED, JsonLines, appending, line, printing
 from gpcore.errors import ConfigError, PortError
 from gpcore.ledger import Ended
 
@@ -139,3 +139,8 @@ async def test_a_file_is_appended_to_and_may_be_renamed_and_is_for_its_owner(tmp
 def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--audit-log: .* cannot be written: No such file or directory"):
         appending(tmp_path / "none" / "audit.jsonl")
+
+
+async def test_standard_output_gets_the_line_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    await JsonLines(printing()).tell(ENDED)
+    assert capfd.readouterr().out.encode() == line(ENDED)

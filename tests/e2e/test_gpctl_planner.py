@@ -110,6 +110,24 @@ def test_what_is_promised_is_on_record_and_who_leads_too(planner: Daemon, instal
     assert lease["metadata"]["annotations"]["gpcore.dev/leader-address"] == planner.url
 
 
+def test_what_was_done_is_an_audit_line_and_an_event_under_the_rights_that_were_printed(
+    installed: Installed, client: Client, operator: FakeOperator, tmp_path: Path
+) -> None:
+    assert operator is not None
+    here, log = installed.namespace, tmp_path / "audit.jsonl"
+    client.create(disaggregated("a", prefill=2, decode=2), namespace=here)
+    with started(*installed.arguments, "--audit-log", str(log), POD_NAMESPACE=here) as planner:
+        assert gpctl("scale", f"{here}/a", "prefill=3", server=planner.url).returncode == 0
+        (text,) = eventually(lambda: log.read_text().splitlines())
+        record = json.loads(text)
+        assert (record["participant"], record["status"]) == (f"{here}/a", "success")
+        assert (record["gpus_before"], record["gpus_after"]) == (4, 5)
+        assert record["changes"].startswith(f"{here}/a/prefill 2 to 3: done (")
+        (event,) = eventually(lambda: client.items(path_of("events.k8s.io/v1", "events", namespace=here)))
+        assert event["metadata"]["annotations"] == {"gpcore.dev/operation": record["id"]}
+        assert event["regarding"]["name"] == "a"
+
+
 def test_a_request_changes_a_scaling_adapter_where_there_is_one(
     planner: Daemon, installed: Installed, client: Client
 ) -> None:
@@ -146,6 +164,7 @@ FORBIDDEN: dict[str, Callable[[Client, str], object]] = {
         path_of(GRAPHS, "dynamographdeployments", namespace=here, name="a", sub="status"), {"status": {}}
     ),
     "read secrets": lambda account, here: account.get(path_of("v1", "secrets", namespace=here)),
+    "read events": lambda account, here: account.get(path_of("events.k8s.io/v1", "events", namespace=here)),
     "see pods": lambda account, here: account.get(path_of("v1", "pods", namespace=here)),
     "look elsewhere": lambda account, _: account.get(path_of(GRAPHS, "dynamographdeployments", namespace="default")),
     "look everywhere": lambda account, _: account.get(path_of(GRAPHS, "dynamographdeployments")),
