@@ -26,6 +26,7 @@ from gpcore.events import (
     Load,
     Mark,
     Noted,
+    Repeated,
     Reply,
     Save,
     Seen,
@@ -41,6 +42,7 @@ from gpcore.fences import Mint
 from gpcore.holding import MAX_FREEZES
 from gpcore.ledger import Ended, Freeze, Ledger, ObjectKey, abandoned, closed, settled
 from gpcore.pools import Deployment
+from gpcore.repeating import answered
 from gpcore.testing.settled import settled_state
 from tests.core.driving import Planner, object_key, told
 from tests.core.words import fleet, key, request, wishes
@@ -554,6 +556,30 @@ def test_who_leads_with_others_takes_their_epoch_for_its_own() -> None:
     one.rest()
     assert (one.state.leading, one.state.epoch) == (True, at.ledger.epoch)
     assert "1" in at.ledger.operations
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_request_that_two_planners_hear_at_the_same_time_has_one_effect(*, over: bool) -> None:
+    one, two = Desk(at := shelf(), "one"), Desk(at, "two")
+    for desk in (one, two):
+        desk.happen(LeaseChanged(leading=True, exclusive=False))
+    one.rest()
+    two.rest()
+    one.rest()
+    named = attrs.evolve(request("a/prefill 5"), request_id="r-1")
+    one.happen(Submitted("1", named, one.state.now))
+    two.happen(Submitted("2", named, two.state.now))
+    one.saved()
+    if over:
+        ended = closed(settled(at.ledger, object_key("a")), Ended("1", 0.0, 1.0, "success", ""))
+        at.ledger, at.version = answered(ended, "1", "success", ""), at.version + 1
+    two.saved()
+    two.rest()
+    assert set(at.ledger.operations) <= {"1"}
+    if over:
+        assert two.answer("2") == Repeated("success", "", "1")
+    else:
+        assert two.state.drives["1"].waiters == ("2",)
 
 
 def test_who_takes_over_takes_the_wishes_of_the_ledger_and_who_leads_keeps_its_own() -> None:
