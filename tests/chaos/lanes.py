@@ -5,6 +5,7 @@ monitor. A request is asked of whoever answers, again and again with the same id
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -134,6 +135,11 @@ class Lane:
             "k8s_namespace": self.namespace,
             "target_replicas": targets,
         }
+
+    def events(self) -> list[str]:
+        """Return the Events of the namespace, each as its JSON."""
+        listed = self.client.items(path_of("events.k8s.io/v1", "events", namespace=self.namespace))
+        return [json.dumps(one) for one in listed]
 
     def leader(self) -> Planner:
         """Return the planner that leads, when one does."""
