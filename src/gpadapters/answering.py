@@ -25,6 +25,10 @@ MAX_BLOCKING = 512
 """The most requests that may block at once; one more is told `scaling`. Far fewer than may wait for an answer."""
 
 
+_TOLD = ("success", "scaling", "failed")
+"""The ends that need no reason besides their message."""
+
+
 @attrs.frozen
 class Said:
     """What a planner said to a caller: its *document*."""
@@ -86,11 +90,14 @@ class Answering:
         outcome = end.outcome
         record = self.planner.decision(taken.id) or first
         document = wire.scale_response(record, outcome, self.planner.state.snapshot or Snapshot())
+        kind = _kind(outcome)
+        if isinstance(outcome, Repeated) and kind not in _TOLD:
+            document["reason"] = {"kind": kind}
         if end.overtaken:
             document["message"] += OVERTAKEN
-        if self.rehearsal and isinstance(outcome, Succeeded):
+        if self.rehearsal and kind == "success":
             document |= {"message": REHEARSED, "current_replicas": {}}
-        return Answer(_kind(outcome), document)
+        return Answer(kind, document)
 
     async def _ended(self, taken: Submission) -> "_End":
         """Return how it ended, unless that takes longer than a caller should wait."""
@@ -106,7 +113,7 @@ class Answering:
             with self._one_more_blocking(taken.id) as wait_s:
                 async with asyncio.timeout(wait_s):
                     outcome = await taken.outcome
-                    if self.rehearsal or not isinstance(outcome, Succeeded):
+                    if self.rehearsal or _kind(outcome) != "success":
                         return _End(outcome)
                     readiness = await self.planner.readiness(asked)
         except TimeoutError:

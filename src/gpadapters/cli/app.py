@@ -4,29 +4,29 @@ Rules of this file: what the planner answers is shown and not judged; only the e
 go to stdout, everything else to stderr.
 """
 
-import enum
 import sys
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import typer
 
+from gpadapters.cli.asking import SERVER, TIMEOUT_S, How, Json, Server, Timeout, ask, content, problems
 from gpadapters.cli.faults import FAILED, USAGE, CommandError
+from gpadapters.cli.freezes import freeze, thaw
 from gpadapters.cli.grid import app as grid
-from gpadapters.cli.output import Column, Output, change, changes, moment, plain, say, show, targets
+from gpadapters.cli.output import Output, change, changes, moment, say, show, targets
+from gpadapters.cli.resources import COLUMNS, Resource
+from gpadapters.cli.waiting import wait
 
 if TYPE_CHECKING:  # what only names types here takes longer to load than the help takes to show
     from gpadapters.http.client import Answer
 
-Json = Mapping[str, Any]
-
 app = typer.Typer(
     name="gpctl",
     help="Share one GPU budget between deployments: run the global planner, and ask it.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage. NO_COLOR turns colours off.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not done in time. NO_COLOR turns colours off.",
     no_args_is_help=True,
     rich_markup_mode=None,  # boxes would take longer to load than all the rest
     pretty_exceptions_enable=False,
@@ -38,27 +38,8 @@ app.add_typer(grid)
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """For commands that parse their own arguments."""
 
-Server = Annotated[
-    str, typer.Option("--server", "-s", metavar="URL", envvar="GPCTL_SERVER", help="Where the planner listens.")
-]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long to wait for it.")]
-How = Annotated[
-    Output, typer.Option("--output", "-o", metavar="{table,wide,json,yaml}", help="How to show the answer.")
-]
-
-_SERVER = "http://127.0.0.1:8080"
-_TIMEOUT_S = 30.0
 _MAX_DIGITS = 18
 _BLOCKING_S = 1_900.0  # the server ends a blocking request after 1,800 s, and says how it stands
-
-
-class Resource(enum.StrEnum):
-    """What there is to get."""
-
-    POOLS = "pools"
-    BUDGET = "budget"
-    DECISIONS = "decisions"
-    OPERATIONS = "operations"
 
 
 def main(arguments: list[str]) -> int:
@@ -86,7 +67,7 @@ def planner(context: typer.Context) -> None:
 
 
 @app.command()
-def scale(
+def scale(  # noqa: PLR0913 (each is a flag)
     participant: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The deployment to scale.")],
     asked: Annotated[list[str], typer.Argument(metavar="ROLE=REPLICAS...", help="As in prefill=3 decode=5.")],
     *,
@@ -94,52 +75,60 @@ def scale(
         str | None, typer.Option(metavar="NAME", help="Who asks (default: NAMESPACE-NAME, its own planner).")
     ] = None,
     blocking: Annotated[bool, typer.Option("--blocking", help="Wait until the replicas serve.")] = False,
+    request_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Names the request: sent again, it has one effect and one answer.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide only; nothing is changed or remembered.")] = False,
-    server: Server = _SERVER,
-    timeout: Timeout = _TIMEOUT_S,
+    server: Server = SERVER,
+    timeout: Timeout = TIMEOUT_S,
     output: How = Output.TABLE,
 ) -> None:
     """Ask for replicas of one deployment's pools, all or none."""
     request = _request(participant, asked, caller)
+    if request_id is not None:
+        request["request_id"] = request_id
     if dry_run:
-        answer = _ask(server, "POST", "/v1/decide", request, timeout_s=timeout)
+        answer = ask(server, "POST", "/v1/decide", request, timeout_s=timeout)
     else:
         wait_s = max(timeout, _BLOCKING_S) if blocking else timeout
         request["blocking"] = blocking
-        answer = _ask(server, "POST", "/v1/scale", request, timeout_s=wait_s)
+        answer = ask(server, "POST", "/v1/scale", request, timeout_s=wait_s)
     _show_result(answer, output)
 
 
 @app.command()
 def get(
-    resource: Annotated[
-        Resource, typer.Argument(metavar="RESOURCE", help="One of pools, budget, decisions, operations.")
-    ],
+    resource: Annotated[Resource, typer.Argument(metavar="RESOURCE", help=f"One of {', '.join(Resource)}.")],
     *,
-    server: Server = _SERVER,
-    timeout: Timeout = _TIMEOUT_S,
+    server: Server = SERVER,
+    timeout: Timeout = TIMEOUT_S,
     output: How = Output.TABLE,
 ) -> None:
-    """Show pools, budget, decisions or operations."""
-    document = _content(_ask(server, "GET", f"/v1/{resource}", timeout_s=timeout))
+    """Show pools, the budget, decisions, operations, freezes or conditions."""
+    document = content(ask(server, "GET", f"/v1/{resource}", timeout_s=timeout))
     rows = [document] if resource is Resource.BUDGET else document[resource]
-    show(document, output=output, rows=rows, columns=_COLUMNS[resource])
+    show(document, output=output, rows=rows, columns=COLUMNS[resource])
 
 
 @app.command()
 def explain(
     identity: Annotated[str, typer.Argument(metavar="ID", help="The id of a decision, as answers and logs have it.")],
     *,
-    server: Server = _SERVER,
-    timeout: Timeout = _TIMEOUT_S,
+    server: Server = SERVER,
+    timeout: Timeout = TIMEOUT_S,
     output: How = Output.TABLE,
 ) -> None:
     """Say what was decided on a request, and why."""
-    document = _content(_ask(server, "GET", f"/v1/decisions/{quote(identity, safe='')}", timeout_s=timeout))
+    document = content(ask(server, "GET", f"/v1/decisions/{quote(identity, safe='')}", timeout_s=timeout))
     if output in {Output.TABLE, Output.WIDE}:
         say(_explanation(document))
     else:
         show(document, output=output)
+
+
+app.command()(wait)
+app.command()(freeze)
+app.command()(thaw)
 
 
 @app.command(context_settings=_PASSED_ON)
@@ -199,28 +188,6 @@ def _target(text: str) -> tuple[str, int]:
     return role, int(count)
 
 
-def _ask(server: str, method: str, path: str, document: Json | None = None, *, timeout_s: float) -> "Answer":
-    """Ask the planner at *server*."""
-    if urlsplit(server).scheme not in {"http", "https"} or not urlsplit(server).hostname:
-        raise CommandError(f"--server must be an http or https URL: {server!a}", code=USAGE)
-    from gpadapters.http.client import Client  # noqa: PLC0415 (the help asks nobody)
-
-    with Client(server, timeout_s=timeout_s) as client:
-        return client.ask(method, path, document)
-
-
-def _content(answer: "Answer") -> Any:  # noqa: ANN401 (whatever JSON the planner answers)
-    """Return the document of *answer*, or end with what is wrong."""
-    if answer.code >= HTTPStatus.BAD_REQUEST:
-        raise CommandError(*_problems(answer))
-    return answer.document
-
-
-def _problems(answer: "Answer") -> Sequence[str]:
-    found = answer.document.get("problems") or [answer.message or f"the planner answered {answer.code}"]
-    return [plain(problem) for problem in found]
-
-
 def _show_result(answer: "Answer", output: Output) -> None:
     """Show how a request was decided; where it was not as asked, end with 1."""
     document = answer.document
@@ -229,7 +196,7 @@ def _show_result(answer: "Answer", output: Output) -> None:
     elif "plan" in document:
         say(_result(document))
     else:
-        raise CommandError(*_problems(answer))
+        raise CommandError(*problems(answer))
     if document.get("status") not in {"success", "scaling", "approved"}:
         raise typer.Exit(FAILED)
 
@@ -269,50 +236,3 @@ def _sentence(document: Json) -> str:
 
 def _steps(plan: Sequence[Sequence[Json]]) -> list[str]:
     return [f"  step {at}: {changes([step])}" for at, step in enumerate(plan, start=1)]
-
-
-_COLUMNS: Mapping[Resource, Sequence[Column]] = {
-    Resource.POOLS: [
-        Column("PARTICIPANT", lambda pool: pool["participant"]),
-        Column("ROLE", lambda pool: pool["role"]),
-        Column("REPLICAS", lambda pool: pool["replicas"]),
-        Column("READY", lambda pool: pool["ready"]),
-        Column("GPUS/REPLICA", lambda pool: pool["gpus_per_replica"]),
-        Column("CHARGED", lambda pool: pool["charged_gpus"]),
-        Column("PRESENT", lambda pool: pool["present"], wide=True),
-        Column("RELAYED", lambda pool: pool["relayed"], wide=True),
-        Column("RESERVED", lambda pool: pool["reserved"], wide=True),
-        Column("COMPONENT", lambda pool: pool["component"], wide=True),
-        Column("ADAPTER", lambda pool: pool["authority"], wide=True),
-    ],
-    Resource.BUDGET: [
-        Column("FLOOR", lambda budget: budget["floor"]),
-        Column("CEILING", lambda budget: budget["ceiling"]),
-        Column("CHARGED", lambda budget: budget["charged"]),
-        Column("HEADROOM", lambda budget: budget["headroom"]),
-        Column("UNKNOWN SHAPES", lambda budget: budget["shape_unknown"]),
-        Column("LEAST", lambda budget: budget["least"], wide=True),
-        Column("INTENTS", lambda budget: budget["intents"], wide=True),
-        Column("OPERATIONS", lambda budget: budget["operations"], wide=True),
-    ],
-    Resource.DECISIONS: [
-        Column("ID", lambda decision: decision["id"]),
-        Column("AT", lambda decision: moment(decision["at"])),
-        Column("PARTICIPANT", lambda decision: decision["participant"]),
-        Column("ASKED", lambda decision: targets(decision["targets"])),
-        Column("STATUS", lambda decision: decision["status"]),
-        Column("WHY", lambda decision: decision["message"]),
-        Column("CALLER", lambda decision: decision["caller"], wide=True),
-        Column("OPERATION", lambda decision: decision["operation_id"], wide=True),
-    ],
-    Resource.OPERATIONS: [
-        Column("ID", lambda operation: operation["id"]),
-        Column("STATUS", lambda operation: operation["status"]),
-        Column("PARTICIPANT", lambda operation: operation["participant"]),
-        Column("PLAN", lambda operation: changes(operation["plan"])),
-        Column("BEGAN", lambda operation: moment(operation["began_at"])),
-        Column("ENDED", lambda operation: moment(operation["ended_at"])),
-        Column("MESSAGE", lambda operation: operation["message"], wide=True),
-    ],
-}
-"""What people see of each resource."""

@@ -6,6 +6,7 @@ Rules of this file: nothing is imported, so that a command which only asks a pla
 OK = 0
 FAILED = 1
 USAGE = 2
+LATE = 3
 
 
 class CommandError(Exception):

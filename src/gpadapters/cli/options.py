@@ -20,6 +20,7 @@ from gpadapters.cli.readers import OFF, Address, LedgerPlace, Reader, names, num
 from gpcore.budgets import Budget
 from gpcore.control import Rules
 from gpcore.errors import ConfigError, InvalidError
+from gpcore.holding import Limits
 from gpcore.leases import Timing
 from gpcore.management import Management
 from gpcore.requests import Claimed
@@ -126,9 +127,12 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         environment=values["environment"],
         rules=Rules(
             Management(_set(values["managed-namespaces"]), _set(values["callers"])),
-            Budget(0 if low == OFF else low, None if high == OFF else high),
+            Budget(_bound(low) or 0, _bound(high)),
             intent_ttl_s=values["intent-cache-ttl-seconds"],
             deadline_s=values["deadline-seconds"],
+            limits=Limits(
+                _bound(values["max-gpus-moved"]), _bound(values["max-changes"]), window_s=values["window-seconds"]
+            ),
         ),
         ledger=values["ledger"],
         domain=values["budget-domain"],
@@ -248,6 +252,10 @@ def _timing(values: Mapping[str, Any]) -> Timing:
     return Timing(*(values[f"lease-{name}-seconds"] for name in ("duration", "deadline", "retry")))
 
 
+def _bound(number: int) -> int | None:
+    return None if number == OFF else number
+
+
 def _of_pod(listen: Address, environ: Mapping[str, str]) -> str | None:
     """Return the URL at which other pods reach this one, where it is known."""
     ip = environ.get("POD_IP")
@@ -291,8 +299,8 @@ OPTIONS = (
     Option(
         "no-operation", switch, "decide and answer, but write nothing and remember no wish", default=False, parse=bool
     ),
-    Option("max-total-gpus", readers.gpus, "the ceiling; -1: none", OFF, number(int), metavar="GPUS"),
-    Option("min-total-gpus", readers.gpus, "the floor; -1: none", OFF, number(int), metavar="GPUS"),
+    Option("max-total-gpus", readers.bound("GPUs"), "the ceiling; -1: none", OFF, number(int), metavar="GPUS"),
+    Option("min-total-gpus", readers.bound("GPUs"), "the floor; -1: none", OFF, number(int), metavar="GPUS"),
     Option(
         "intent-cache-ttl-seconds",
         readers.seconds,
@@ -322,6 +330,30 @@ OPTIONS = (
         readers.path,
         "the file that gets a line of JSON for each operation that ended (default: standard output)",
         metavar="FILE",
+    ),
+    Option(
+        "max-gpus-moved",
+        readers.bound("GPUs"),
+        "how many GPUs may change hands within --window-seconds, counted at both pools of a transfer; -1: any number",
+        OFF,
+        number(int),
+        metavar="GPUS",
+    ),
+    Option(
+        "max-changes",
+        readers.bound("changes"),
+        "how often each pool may change within --window-seconds; -1: any number",
+        OFF,
+        number(int),
+        metavar="NUMBER",
+    ),
+    Option(
+        "window-seconds",
+        readers.seconds,
+        "the time that --max-gpus-moved and --max-changes look back",
+        300.0,
+        number(float),
+        metavar="SECONDS",
     ),
     Option(
         "ledger",

@@ -43,11 +43,15 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def gpus(value: object) -> int:
-    """Read a number of GPUs, -1 being no bound."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < OFF:
-        _refuse(f"must be a number of GPUs, or -1 for no bound: {shown(value)}")
-    return value
+def bound(what: str) -> Reader:
+    """Return the reader of a number of *what*, -1 being no bound."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < OFF:
+            _refuse(f"must be a number of {what}, or -1 for no bound: {shown(value)}")
+        return value
+
+    return read
 
 
 def seconds(value: object) -> float:

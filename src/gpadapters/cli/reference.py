@@ -15,8 +15,9 @@ _HEAD = """\
 # gpctl
 
 Asks a planner, runs one, and prints what runs one in a cluster. Data goes to stdout and everything else to stderr.
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Colours are for terminals, and `NO_COLOR` turns them off.
-`GPCTL_SERVER` is the default of `--server`; a planner reads `POD_NAMESPACE` and `KUBECONFIG`.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not done in time (`gpctl wait`). Colours are for terminals,
+and `NO_COLOR` turns them off. `GPCTL_SERVER` is the default of `--server`; a planner reads `POD_NAMESPACE` and
+`KUBECONFIG`. What another planner decides is asked of that one.
 
 This page is generated from `gpadapters.cli`; a test says whether it is current.
 """

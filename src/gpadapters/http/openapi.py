@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpadapters.http.codes import CODES
+from gpcore.holding import MAX_FREEZE_S, MAX_REASON
+from gpcore.operations import Stage
 from gpcore.pools import MAX_REPLICAS
-from gpcore.requests import MAX_TARGETS
+from gpcore.requests import MAX_SEQUENCE, MAX_TARGETS, REQUEST_ID
+from gpcore.wire.holding import MAX_FROZEN, MAX_NAME, MIN_FREEZE_S, Direction
 
 Schema = dict[str, Any]
 
@@ -26,6 +29,9 @@ _EXAMPLE: Schema = {
     "target_replicas": [{"sub_component_type": "prefill", "component_name": "prefill", "desired_replicas": 3}],
     "blocking": False,
 }
+_FREEZE: Schema = {"direction": "up", "for_seconds": 1800, "reason": "maintenance", "by": "ann"}
+_REQUEST_ID: Schema = {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"}
+_POOL = f"^{_LABEL}/{_LABEL}(\\.{_LABEL})*/(prefill|decode|worker)$"
 
 
 def document(version: str) -> Schema:
@@ -55,15 +61,22 @@ def _paths() -> Schema:
     key = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
     before = {*always, *posted, "not_found", "method_not_allowed"}
     fates = [kind for kind in CODES if kind not in before]
-    body = {"required": True, "content": {"application/json": {"schema": _ref("ScaleRequest"), "example": _EXAMPLE}}}
+    body, noted = _body("ScaleRequest", _EXAMPLE), ("not_ready", "not_leading", "ledger_down")
+    named = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same as `request_id` in the body.",
+        "schema": _REQUEST_ID,
+    }
     return {
         "/v1/scale": {
             "post": _operation("scale", "Ask for replicas of one deployment's pools, all or none.", "ScaleResponse")
-            | {"requestBody": body, "responses": _responses("ScaleResponse", (*posted, *fates))},
+            | {"parameters": [named], "requestBody": body}
+            | {"responses": _responses("ScaleResponse", (*posted, *fates))},
         },
         "/v1/decide": {
             "post": _operation("decide", "Say how the same request would be decided now; nothing is done.", "Decided")
-            | {"requestBody": body, "responses": _responses("Decided", (*posted, *fates))},
+            | {"parameters": [named], "requestBody": body, "responses": _responses("Decided", (*posted, *fates))},
         },
         "/v1/pools": {"get": _operation("pools", "Return every pool that counts.", "Pools", (*always, "not_ready"))},
         "/v1/budget": {
@@ -85,6 +98,21 @@ def _paths() -> Schema:
             "get": _operation("operation", "Return how far an operation is.", "Operation", (*always, "not_found"))
             | {"parameters": [key]}
         },
+        "/v1/freezes": {
+            "get": _operation("freezes", "Return the freezes that hold.", "Freezes", always),
+            "post": _operation("freeze", "Hold changes for a while; what is under way is finished.", "Freeze")
+            | {"requestBody": _body("AskedFreeze", _FREEZE), "responses": _responses("Freeze", (*posted, *noted))},
+        },
+        "/v1/freezes/{id}": {
+            "delete": _operation("thaw", "End a freeze now.", "Freeze", (*always, "not_found", *noted))
+            | {"parameters": [key]}
+        },
+        "/v1/conditions": {
+            "get": _operation(
+                "conditions", "Return what holds the planner back, or what it runs without.", "Conditions"
+            )
+            | {"responses": _responses("Conditions", always)}
+        },
         "/healthz": {"get": _operation("healthz", "Say that the process lives.", "Health", always)},
         "/readyz": {
             "get": _operation("readyz", "Say whether requests can be decided.", "Health", (*always, "not_ready"))
@@ -92,6 +120,10 @@ def _paths() -> Schema:
         "/metrics": {"get": _other("metrics", "Return the metrics.", "text/plain", always)},
         "/openapi.json": {"get": _other("openapi", "Return this document.", "application/json", always)},
     }
+
+
+def _body(name: str, example: Schema) -> Schema:
+    return {"required": True, "content": {"application/json": {"schema": _ref(name), "example": example}}}
 
 
 def _operation(name: str, summary: str, answer: str, kinds: Iterable[str] = ()) -> Schema:
@@ -162,6 +194,15 @@ def _schemas() -> Schema:
         "began_at": _NUMBER,
         "ended_at": _maybe(_NUMBER),
         "message": _TEXT,
+        "caller": _TEXT,
+        "legs": _list(_ref("Leg")) | {"description": "The writes of one that is under way."},
+        "escrow": _COUNT | {"description": "The GPUs that are held for what is still to be written."},
+        "written": _TEXT | {"description": "What was written, and through which fences, of one that ended."},
+    }
+    leg = {
+        "stage": {"enum": [stage.value for stage in Stage]},
+        "changes": _list(_ref("Change")),
+        "fence": _maybe(_TEXT) | {"description": "The mark that its object shows when it is written."},
     }
     return {
         "ScaleRequest": _scale_request(),
@@ -178,13 +219,14 @@ def _schemas() -> Schema:
             }
         ),
         "Problem": _object(
-            {"status": {"enum": ["error"]}, "message": _TEXT, "reason": reason, "problems": _list(_TEXT)}
+            {"status": {"enum": ["error", "rejected"]}, "message": _TEXT, "reason": reason, "problems": _list(_TEXT)}
         ),
         "Change": _object({"participant": _TEXT, "role": _ROLE, "before": _COUNT, "after": _COUNT}),
         "Target": _object({"role": _ASKED_ROLE, "replicas": _COUNT}),
         "Decided": _object(decided),
         "Decision": _object(decision),
         "Decisions": _object({"decisions": _list(_ref("Decision"))}),
+        "Leg": _object(leg),
         "Operation": _object(operation),
         "Operations": _object({"operations": _list(_ref("Operation"))}),
         "Pool": _pool(),
@@ -192,15 +234,41 @@ def _schemas() -> Schema:
         "Pools": _object({"pools": _list(_ref("Pool")), "deployments": _list(_ref("Deployment"))}),
         "Budget": _object(
             {
-                **dict.fromkeys(("floor", "charged", "least", "intents", "operations"), _COUNT),
+                **dict.fromkeys(("floor", "charged", "least", "intents", "operations", "escrow"), _COUNT),
                 "ceiling": _maybe(_COUNT),
                 "headroom": _maybe({"type": "integer"}),
                 "shape_unknown": _list(_TEXT),
+                "ledger": _ref("Ledger"),
+                "leader": _TEXT | {"description": "The URL of the planner that decides, or `this planner`."},
             }
         ),
-        "Health": _object(
-            {"status": {"enum": ["ok", "ready"]}}, {"conditions": _list(_object({"kind": _TEXT, "detail": _TEXT}))}
+        "Ledger": _object(
+            {"state": {"enum": ["Bootstrapping", "Active", "OverCommitted"]}, "epoch": _COUNT, "fault": _TEXT}
         ),
+        **_freezes(),
+        "Condition": _object({"kind": _TEXT, "detail": _TEXT}),
+        "Conditions": _object({"conditions": _list(_ref("Condition"))}),
+        "Health": _object({"status": {"enum": ["ok", "ready"]}}, {"conditions": _list(_ref("Condition"))}),
+    }
+
+
+def _freezes() -> Schema:
+    what = {"direction": {"enum": [direction.value for direction in Direction]}, "reason": _TEXT, "by": _TEXT}
+    length = {"type": "number", "minimum": MIN_FREEZE_S, "maximum": MAX_FREEZE_S}
+    pools = _list({"type": "string", "pattern": _POOL}, minItems=1, maxItems=MAX_FROZEN)
+    printable = {"type": "string", "pattern": "^[ -~]*[!-~][ -~]*$"}
+    asked = {
+        **what,
+        "for_seconds": length,
+        "reason": printable | {"minLength": 1, "maxLength": MAX_REASON},
+        "by": printable | {"minLength": 1, "maxLength": MAX_NAME} | {"description": "Who asks; nobody vouches for it."},
+    }
+    named = {"pools": _maybe(pools) | {"description": "As namespace/name/role; left out: every pool."}}
+    held = {"id": _TEXT, **what, "until": _NUMBER, "pools": _list(_TEXT)}
+    return {
+        "AskedFreeze": _object(asked, named),
+        "Freeze": _object(held),
+        "Freezes": _object({"freezes": _list(_ref("Freeze"))}),
     }
 
 
@@ -219,6 +287,10 @@ def _scale_request() -> Schema:
         },
         {
             "blocking": {"type": ["boolean", "null"], "description": "Answer when the replicas serve."},
+            "request_id": {"anyOf": [_REQUEST_ID, {"type": "null"}]}
+            | {"description": "Sent again with it, a request has one effect and one answer."},
+            "sequence": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEQUENCE}
+            | {"description": "One not above an earlier one of the caller comes too late."},
             "timestamp": {"type": ["number", "null"], "description": "Information; never used."},
             "predicted_load": {"type": ["object", "null"], "description": "Information; never used."},
             "api_version": {

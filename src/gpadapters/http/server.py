@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import attrs
@@ -19,8 +21,10 @@ from gpadapters.http.codes import CODES
 from gpadapters.http.openapi import document as openapi_document
 from gpcore import wire
 from gpcore.conditions import Condition
-from gpcore.decisions import Rejected
+from gpcore.decisions import Rejected, explain
 from gpcore.errors import ConfigError, InvalidError, MalformedError
+from gpcore.events import Noted
+from gpcore.ledger import Freeze
 from gpcore.pools import Snapshot
 from gpcore.ports import Planning
 from gpcore.requests import ScaleRequest
@@ -33,6 +37,10 @@ MAX_LISTED = 1_000
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_KEY = "Idempotency-Key"
+_STALE = "the cluster is not being followed at the moment"
+_UNRECORDED = "the ledger is not read yet, or what is deployed is being put on record"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Conditions = Callable[[], Sequence[Condition]]
@@ -106,7 +114,8 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Serve *planner* while the body runs; the address is what the body gets.
 
-    In a *rehearsal* nothing is carried out, and the answers say so. `/readyz` tells the *conditions*.
+    In a *rehearsal* nothing is carried out, and the answers say so. `/readyz` and `/v1/conditions` tell the
+    *conditions*.
     """
     if not listen.local and not listen.probes_only:
         log.warning("INSECURE: %s is open to other machines and nobody authenticates callers", listen.host)
@@ -159,9 +168,12 @@ class _Api:
         return _answer(answer.kind, answer.document)
 
     async def _asked(self, request: web.Request) -> ScaleRequest:
-        """Return the request that the body holds, read within its limits."""
-        if "Origin" in request.headers:  # a web page, perhaps one that renamed itself to this machine
-            raise _RefusedError("bad_request", ["web pages may not ask"])
+        """Return the request that the body, and the header that names it, hold."""
+        return _named(wire.scale_request(await self._document(request)), request.headers.getall(_KEY, []))
+
+    async def _document(self, request: web.Request) -> object:
+        """Return the document that the body holds, read within its limits."""
+        self._refuse_pages(request)
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise _RefusedError("encoding")
         charset = (request.charset or "utf-8").lower()
@@ -176,7 +188,11 @@ class _Api:
             raise _RefusedError("body_too_large") from exc
         except TimeoutError as exc:
             raise _RefusedError("body_timeout") from exc
-        return wire.scale_request(wire.loads(body))
+        return wire.loads(body)
+
+    def _refuse_pages(self, request: web.Request) -> None:
+        if "Origin" in request.headers:  # a web page, perhaps one that renamed itself to this machine
+            raise _RefusedError("bad_request", ["web pages may not ask"])
 
     async def decide(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -208,14 +224,55 @@ class _Api:
         return _json(wire.decision_json(record))
 
     async def operations(self, request: web.Request) -> web.Response:
-        records = self.planner.operations()[: _limit(request)]
-        return _json({"operations": [wire.operation_json(record) for record in records]})
+        limit = _limit(request)
+        known = {record.id for record in self.planner.operations()} | {
+            one.id for one in self.planner.state.ledger.ended
+        }
+        found = [document for key in known if (document := self._operation(key)) is not None]
+        found.sort(key=lambda document: (document["began_at"], document["id"]), reverse=True)
+        return _json({"operations": found[:limit]})
 
     async def operation(self, request: web.Request) -> web.Response:
-        record = self.planner.operation(request.match_info["id"])
-        if record is None:
+        document = self._operation(request.match_info["id"])
+        if document is None:
             raise _RefusedError("not_found", ["there is no such operation, or it is not remembered any more"])
-        return _json(wire.operation_json(record))
+        return _json(document)
+
+    def _operation(self, key: str) -> wire.Json | None:
+        """Return the operation *key*: under way, whoever began it; else as it is remembered."""
+        under_way = self.planner.state.operations.get(key)
+        if under_way is not None:
+            return wire.under_way_json(under_way)
+        record = self.planner.operation(key)
+        ended = next((one for one in self.planner.state.ledger.ended if one.id == key), None)
+        if record is not None:
+            return wire.record_json(record, ended)
+        return None if ended is None else wire.ended_json(ended)
+
+    async def freeze(self, request: web.Request) -> web.Response:
+        asked = wire.asked_freeze(await self._document(request))
+        snapshot = self._snapshot()
+        strange = [f"there is no pool {pool}" for pool in asked.pools if snapshot.pool(pool) is None]
+        if strange:
+            raise InvalidError(strange)
+        freeze = asked.begun(f"f-{secrets.token_hex(6)}", wall=time.time())
+        return _noted(freeze, await self.planner.freeze(freeze))
+
+    async def thaw(self, request: web.Request) -> web.Response:
+        self._refuse_pages(request)
+        key, freezes = request.match_info["id"], self.planner.state.ledger.freezes
+        freeze = next((one for one in freezes if one.id == key), None)
+        if freeze is None:
+            raise _RefusedError("not_found", ["there is no such freeze, or it has ended"])
+        return _noted(freeze, await self.planner.thaw(key))
+
+    async def freezes(self, _: web.Request) -> web.Response:
+        wall = time.time()
+        holding = [one for one in self.planner.state.ledger.freezes if one.until > wall]
+        return _json({"freezes": [wire.freeze_json(one) for one in holding]})
+
+    async def conditions_page(self, _: web.Request) -> web.Response:
+        return _json({"conditions": [wire.condition_json(one) for one in self.conditions()]})
 
     async def healthz(self, _: web.Request) -> web.Response:
         return _json({"status": "ok"})
@@ -223,10 +280,11 @@ class _Api:
     async def readyz(self, _: web.Request) -> web.Response:
         state = self.planner.state
         if state.ready:
-            conditions = [{"kind": one.kind, "detail": one.detail} for one in self.conditions()]
-            return _json({"status": "ready", "conditions": conditions})
-        stale = ["the cluster is not being followed at the moment"]
-        return _problem("not_ready", [] if state.snapshot is None else stale)  # a probe is no request that is refused
+            return _json({"status": "ready", "conditions": [wire.condition_json(one) for one in self.conditions()]})
+        problems = []  # a probe is no request that is refused
+        if state.snapshot is not None:
+            problems = [_STALE if state.stale else _UNRECORDED]
+        return _problem("not_ready", problems)
 
     async def metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics(), headers={**_HEADERS, "Content-Type": _METRICS_TYPE})
@@ -271,6 +329,10 @@ def _asking(api: _Api) -> list[web.RouteDef]:
         web.get("/v1/decisions/{id}", api.decision, allow_head=False),
         web.get("/v1/operations", api.operations, allow_head=False),
         web.get("/v1/operations/{id}", api.operation, allow_head=False),
+        web.get("/v1/freezes", api.freezes, allow_head=False),
+        web.post("/v1/freezes", api.freeze),
+        web.delete("/v1/freezes/{id}", api.thaw),
+        web.get("/v1/conditions", api.conditions_page, allow_head=False),
         web.get("/openapi.json", api.openapi, allow_head=False),
     ]
 
@@ -318,6 +380,29 @@ def _kind_and_problems(fault: _RefusedError | InvalidError | web.HTTPException) 
             return "not_found", ()
         case _:
             return "bad_request", (fault.reason,)
+
+
+def _named(asked: ScaleRequest, keys: Sequence[str]) -> ScaleRequest:
+    """Return *asked* with the id that the header gives, in quotes or not; it may not contradict the body's."""
+    names = {key.strip().removeprefix('"').removesuffix('"') for key in keys}
+    if not names:
+        return asked
+    if asked.request_id is not None:
+        names.add(asked.request_id)
+    if len(names) > 1:
+        raise InvalidError([f"{_KEY} and request_id must be the same, and given once"])
+    try:
+        return attrs.evolve(asked, request_id=names.pop())
+    except InvalidError as exc:
+        raise InvalidError([f"{_KEY}: {problem}" for problem in exc.problems]) from None
+
+
+def _noted(freeze: Freeze, answer: Noted | Rejected) -> web.Response:
+    """Return *freeze*, or why its beginning or its end is not on record."""
+    if isinstance(answer, Noted):
+        return _json(wire.freeze_json(freeze))
+    kind, message = answer.reason.kind, explain(answer)
+    return _answer(kind, {"message": message, "reason": wire.reason_json(answer.reason), "problems": [message]})
 
 
 def _limit(request: web.Request) -> int:

@@ -16,8 +16,8 @@ from gpcore.wire import Json, dumps, loads
 class SqliteLease:
     """Implements `gpcore.ports.LeaseStore` with the lease *name* in the database *path*, whose folder must exist."""
 
-    def __init__(self, path: Path, *, name: str = "lease") -> None:
-        self._slot = Slot(path, name)
+    def __init__(self, path: Path, *, name: str = "default") -> None:
+        self._slot = Slot(path, f"lease/{name}")  # a ledger of the same name may be in the same file
 
     async def load(self) -> HeldLease | None:
         """Return the lease as it is stored; see the port."""

@@ -15,6 +15,15 @@ from gpcore.wire.answers import (
     status,
 )
 from gpcore.wire.documents import MAX_DEPTH, MAX_DIGITS, Extras, Json, dumps, loads
+from gpcore.wire.holding import (
+    AskedFreeze,
+    asked_freeze,
+    condition_json,
+    ended_json,
+    freeze_json,
+    record_json,
+    under_way_json,
+)
 from gpcore.wire.requests import API_VERSION, scale_request
 from gpcore.wire.routing import MAX_CONFIG_BYTES, RoutingConfig, routing_config
 from gpcore.wire.scenarios import Scenario, invalid_verdict, scenario, verdict
@@ -24,14 +33,19 @@ __all__ = [
     "MAX_CONFIG_BYTES",
     "MAX_DEPTH",
     "MAX_DIGITS",
+    "AskedFreeze",
     "Extras",
     "Json",
     "RoutingConfig",
     "Scenario",
+    "asked_freeze",
     "budget_json",
+    "condition_json",
     "decided_json",
     "decision_json",
     "dumps",
+    "ended_json",
+    "freeze_json",
     "invalid_verdict",
     "loads",
     "operation_json",
@@ -40,11 +54,13 @@ __all__ = [
     "pool_json",
     "pools_json",
     "reason_json",
+    "record_json",
     "routing_config",
     "scale_request",
     "scale_request_json",
     "scale_response",
     "scenario",
     "status",
+    "under_way_json",
     "verdict",
 ]

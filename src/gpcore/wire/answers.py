@@ -22,7 +22,8 @@ def _key_json(key: PoolKey) -> Json:
     return {"participant": str(key.participant), "role": key.role.value}
 
 
-def _change_json(change: Change) -> Json:
+def change_json(change: Change) -> Json:
+    """Return which pool changes, and from how many replicas to how many."""
     return {**_key_json(change.pool), "before": change.before, "after": change.after}
 
 
@@ -30,7 +31,7 @@ def _change_json(change: Change) -> Json:
 _converter = Converter()
 _converter.register_unstructure_hook(ParticipantId, str)
 _converter.register_unstructure_hook(PoolKey, _key_json)
-_converter.register_unstructure_hook(Change, _change_json)
+_converter.register_unstructure_hook(Change, change_json)
 
 
 def status(decision: Decision) -> str:
@@ -51,7 +52,7 @@ def reason_json(reason: Reason) -> Json:
 
 def plan_json(plan: Plan) -> list[list[Json]]:
     """Return the steps of *plan*, each a list of its changes."""
-    return [[_change_json(change) for change in step.changes] for step in plan.steps]
+    return [[change_json(change) for change in step.changes] for step in plan.steps]
 
 
 def pool_json(pool: Pool) -> Json:
@@ -156,11 +157,11 @@ def scale_request_json(request: ScaleRequest) -> Json:
 def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Snapshot) -> Json:
     """Return the peer's answer to the request of *record*, with our fields added; *outcome* None: not ended yet."""
     decision = outcome if isinstance(outcome, Rejected) else record.decision
-    success = isinstance(outcome, Succeeded)
+    word = outcome_word(outcome)
     return {
-        "status": outcome_word(outcome),
+        "status": word,
         "message": outcome_message(outcome, record.request),
-        "current_replicas": _current(record.request, snapshot) if success else {},
+        "current_replicas": _current(record.request, snapshot) if word == "success" else {},
         "decision_id": record.id,
         "reason": reason_json(decision.reason) if isinstance(decision, Rejected) else None,
         "plan": plan_json(decision.plan) if isinstance(decision, Approved) else [],

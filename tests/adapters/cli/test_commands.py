@@ -71,7 +71,7 @@ def test_wide_shows_more(server: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.splitlines()[0].split()[-3:] == ["RESERVED", "COMPONENT", "ADAPTER"]
 
 
-@pytest.mark.parametrize("resource", ["pools", "budget", "decisions", "operations"])
+@pytest.mark.parametrize("resource", ["pools", "budget", "decisions", "operations", "freezes", "conditions"])
 def test_json_and_yaml_are_the_same_document(resource: str, server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert server
     assert main(["get", resource, "-o", "json"]) == 0
@@ -157,6 +157,18 @@ FAULTY = {
     "an unknown resource": (["get", "gpus"], 2, "gpus"),
     "an unknown command": (["launch"], 2, "launch"),
     "an unknown form": (["get", "pools", "-o", "xml"], 2, "xml"),
+    "an operation that is not there": (["wait", "d-nothing"], 1, "there is no such operation"),
+    "a freeze that is not there": (["thaw", "f-nothing"], 1, "there is no such freeze"),
+    "a freeze for no length": (["freeze", "--for", "soon", "--reason", "r"], 2, "as in 30m: 'soon'"),
+    "a freeze for ever": (["freeze", "--for", "999d", "--reason", "r"], 1, "1 to 2.592e+06 seconds"),
+    "a freeze without a reason": (["freeze", "--for", "1m", "--reason", ""], 1, "1 to 256 printable characters"),
+    "a freeze of a pool that is not there": (
+        ["freeze", "--pool", "llm/chat/worker", "--for", "1m", "--reason", "r"],
+        1,
+        "there is no pool llm/chat/worker",
+    ),
+    "a freeze sideways": (["freeze", "left", "--for", "1m", "--reason", "r"], 1, "must be one of 'up', 'down', 'all'"),
+    "a request that cannot be called so": (["scale", "llm/chat", "decode=4", "--request-id", "a b"], 1, "1 to 64"),
     "no time at all": (["get", "pools", "--timeout", "0"], 2, "0"),
 }
 
@@ -303,12 +315,17 @@ def test_the_help_is_quick_and_names_every_command() -> None:
     began = time.perf_counter()
     shown = gpctl("--help")
     took_s = time.perf_counter() - began
-    assert all(f"  {name} " in shown.stdout for name in ("planner", "scale", "get", "explain", "decide", "manifests"))
+    assert all(
+        f"  {name} " in shown.stdout
+        for name in ("planner", "scale", "get", "explain", "decide", "manifests", "freeze", "wait")
+    )
     assert shown.returncode == 0
     assert took_s < 3  # 0.1 s on an idle machine
 
 
-@pytest.mark.parametrize("command", ["planner", "decide", "manifests", "scale", "get", "explain"])
+@pytest.mark.parametrize(
+    "command", ["planner", "decide", "manifests", "scale", "get", "explain", "freeze", "thaw", "wait"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"gpctl {command}" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from gpadapters.cli.options import OPTIONS, Settings, parser, settings
 from gpadapters.cli.readers import Address
 from gpcore.budgets import Budget
 from gpcore.errors import ConfigError
+from gpcore.holding import Limits
 from gpcore.management import Management
 
 GUIDE = ["--managed-namespaces", "llm-gp-prefill-0", "llm-gp-prefill-1", "llm-gp-decode-0"]
@@ -50,6 +51,12 @@ def test_an_explicitly_empty_list_means_nobody() -> None:
 def test_minus_one_means_no_bound_and_zero_means_no_gpu() -> None:
     assert started_with("--max-total-gpus", "-1", "--min-total-gpus", "-1").rules.budget == Budget()
     assert started_with("--max-total-gpus", "0").rules.budget == Budget(0, 0)
+
+
+def test_the_pace_is_unbounded_unless_it_is_said() -> None:
+    assert started_with().rules.limits == Limits()
+    found = started_with("--max-gpus-moved", "8", "--max-changes", "0", "--window-seconds", "60").rules.limits
+    assert (found.gpus, found.changes, found.window_s) == (8, 0, 60.0)
 
 
 def test_the_pods_namespace_is_watched_unless_others_are_named() -> None:
@@ -99,6 +106,9 @@ BAD = {
     "floor without room": (["--min-total-gpus", "1", "--max-total-gpus", "0"], "--min-total-gpus (1) must be at most"),
     "negative ceiling": (["--max-total-gpus", "-5"], "--max-total-gpus: must be a number of GPUs, or -1"),
     "negative floor": (["--min-total-gpus", "-2"], "--min-total-gpus: must be a number of GPUs, or -1"),
+    "no pace": (["--max-gpus-moved", "-2"], "--max-gpus-moved: must be a number of GPUs, or -1 for no bound: -2"),
+    "half a change": (["--max-changes", "0.5"], "--max-changes: must be a number of changes, or -1 for no bound"),
+    "no window": (["--window-seconds", "0"], "--window-seconds: must be a number of seconds above 0: 0"),
     "words for GPUs": (["--max-total-gpus", "many"], "must be a number of GPUs, or -1 for no bound: 'many'"),
     "half a GPU": (["--max-total-gpus", "1.5"], "must be a number of GPUs, or -1 for no bound: '1.5'"),
     "no time": (["--intent-cache-ttl-seconds", "0"], "--intent-cache-ttl-seconds: must be a number of seconds above 0"),

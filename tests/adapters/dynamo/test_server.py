@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpadapters import daemon
 from gpadapters.answering import REHEARSED
 from gpadapters.cli.rehearsal import rehearse
 from gpadapters.daemon import Planner
@@ -24,6 +25,7 @@ from gpcore.ports import Submission, TurnedAway
 from gpcore.requests import ScaleRequest
 from gpcore.testing import strategies
 from gpcore.testing.fakes import Fault, MemoryCluster
+from gpcore.testing.stores import MemoryLedger
 from tests.adapters.dynamo.loop import LoopRuntime
 from tests.adapters.http.world import FLEET, deployment, document, planner_of, until
 
@@ -192,7 +194,7 @@ class _Faulty(Planner):
 
 async def test_a_fault_of_ours_is_an_error_and_shows_nothing(caplog: pytest.LogCaptureFixture) -> None:
     cluster, runtime = MemoryCluster(), LoopRuntime()
-    async with serve(_Faulty(Rules(), cluster, cluster), runtime, "infra"):
+    async with serve(_Faulty(Rules(), daemon.World(cluster, cluster, MemoryLedger())), runtime, "infra"):
         said = await DynamoPlannerClient(runtime, "infra").ask("scale_request", document())
     assert (said["status"], "secret" in str(said)) == ("error", False)
     assert "a request failed" in caplog.text

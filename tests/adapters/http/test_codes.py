@@ -17,7 +17,7 @@ def test_every_reason_of_the_core_has_its_code() -> None:
 
 def test_only_answers_that_are_decided_succeed() -> None:
     decided = {kind for kind, code in CODES.items() if code.http.value == 200}
-    assert decided == {"success", "scaling", "above_ceiling", "below_floor"}
+    assert decided == {"success", "scaling", "above_ceiling", "below_floor", "frozen", "limit_reached"}
     assert {code.status for code in CODES.values()} == {"success", "scaling", "rejected", "error"}
 
 

@@ -123,5 +123,7 @@ def test_every_refusal_that_a_request_can_meet_has_a_case() -> None:
         *("scaling", "busy", "failed", "internal", "policy_broken", "overloaded", "stopping"),  # test_server.py
         *("not_found", "method_not_allowed", "body_timeout"),  # test_server.py, test_hostile.py
         *("ambiguous_name", "not_scaled"),  # of the fleet, not of a request
+        *("unsettled", "not_leading", "ledger_down", "frozen", "limit_reached"),  # of the moment: test_several.py
+        *("another_body", "old_sequence"),  # of two requests: test_several.py
     }
     assert met == set(CODES) - elsewhere

@@ -130,11 +130,11 @@ class TestFaults:
     @pytest.mark.parametrize("body", ["{", "[]", '{"schema": "9.0"}', '{"holder": 5}', '{"nobody": 1}'])
     async def test_what_is_no_ledger_or_lease_is_not_believed(self, body: str, tmp_path: Path) -> None:
         path = tmp_path / "planner.db"
-        for name in ("ledger", "lease"):
+        for name in ("ledger", "lease/default"):
             await Slot(path, name).save(body, expected=None)
         with pytest.raises(PortError, match=r"ledger in .* cannot be read"):
             await SqliteLedger(path).load()
-        with pytest.raises(PortError, match=r"lease in .* cannot be read"):
+        with pytest.raises(PortError, match=r"lease/default in .* cannot be read"):
             await SqliteLease(path).load()
 
     async def test_while_somebody_else_writes_a_save_waits(self, tmp_path: Path) -> None:
@@ -179,3 +179,9 @@ def _save_too_much(path: Path, expected: str, result: Connection) -> None:
     """Save more than this process may write into a file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     result.send(asyncio.run(Slot(path, "x").save("b" * 1_000_000, expected=expected)))
+
+
+async def test_a_ledger_and_a_lease_of_one_name_are_two_documents_of_one_file(tmp_path: Path) -> None:
+    ledger, lease = SqliteLedger(tmp_path / "file", name="a"), SqliteLease(tmp_path / "file", name="a")
+    assert isinstance(await lease.save(Lease("x"), expected=None), Saved)
+    assert await ledger.load() is None
