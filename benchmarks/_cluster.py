@@ -38,7 +38,7 @@ from tests.cluster import (
 from tests.cluster.processes import Leashed
 
 ASSETS = "KUBEBUILDER_ASSETS"
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0  # a fleet that no ledger knows is adopted first, one write an object
 _STATUS_WITHIN_S = 300.0
 _IDLE_S = 5.0
 _FAR = 1_000_000  # a ceiling that no request of a benchmark reaches; the total is held against it all the same
@@ -169,11 +169,13 @@ class Process:
 
 
 @contextlib.contextmanager
-def planner(server: ApiServer, namespace: str, *, access: Access | None = None) -> Iterator[Process]:
-    """Run `gpctl planner` on *namespace* with a budget, and give it when it is ready; *access* None: the admin's."""
+def planner(
+    server: ApiServer, namespace: str, *, access: Access | None = None, ledger: str = "kubernetes"
+) -> Iterator[Process]:
+    """Run `gpctl planner` on *namespace*, and give it when it is ready; see `planner_command`."""
     log = server.folder / f"planner-{namespace}.log"
     log.unlink(missing_ok=True)  # what one before it has said
-    process = Leashed("planner", planner_command(server, namespace, access=access), log=log)
+    process = Leashed("planner", planner_command(server, namespace, access=access, ledger=ledger), log=log)
     process.start()
     try:
         found = eventually(lambda: re.search(r"ready.* (http://[^\s\"]+)", process.tail(100)), within_s=READY_WITHIN_S)
@@ -186,13 +188,18 @@ def planner(server: ApiServer, namespace: str, *, access: Access | None = None) 
 
 
 def planner_command(
-    server: ApiServer, namespace: str, *, listen: str = "127.0.0.1:0", access: Access | None = None
+    server: ApiServer,
+    namespace: str,
+    *,
+    listen: str = "127.0.0.1:0",
+    access: Access | None = None,
+    ledger: str = "kubernetes",
 ) -> Sequence[str]:
     """Return the command of a planner of *namespace* whose budget is on; *access* None: the admin's."""
     file = server.folder / f"planner-{namespace}.json"
     kubeconfig = (access or server.admin).write_kubeconfig(file, namespace=namespace)
     where = ("--kubeconfig", str(kubeconfig), "--kubernetes-namespaces", namespace, "--listen", listen)
-    budget = ("--min-total-gpus", "1", "--max-total-gpus", str(_FAR), "--ledger", "kubernetes")
+    budget = ("--min-total-gpus", "1", "--max-total-gpus", str(_FAR), "--ledger", ledger)
     return (sys.executable, "-m", "gpadapters.cli", "planner", *where, *budget)
 
 

@@ -3,7 +3,11 @@
 `gpctl planner` runs as a process of its own, budget on, on fleets of several sizes: once where the replicas stand in
 the deployment itself (DGD), once where each has a scaling adapter (DGDSA). One caller with a kept connection asks for
 one replica more or less of a deployment; in alternation a bare JSON PATCH sets the same field of the same object over
-a kept connection. Before each request the planner has seen the bare PATCH.
+a kept connection. Before each request the planner has seen the bare PATCH, and has adopted what it finds, since it was
+somebody else who wrote it.
+
+The ledger is in memory, so that one request is one write, with its fence, and all that is asked about is what the
+planner puts around it. What a ledger in the cluster costs on top of it is asked by `ledger_request`.
 
 *ratio* is the median of the one over the median of the other. *no write* is a request for what already is: what the
 planner costs without the API server. *CPU* is the planner's own processor time from the request to the answer.
@@ -166,7 +170,7 @@ def benches(server: ApiServer, sizes: tuple[int, ...]) -> Iterator[list[Bench]]:
             namespaces = _cluster.filled(server, *sizes, scaling_adapter=scaling_adapter)
             for size, namespace in zip(sizes, namespaces, strict=True):
                 _cluster.check_shape(server, namespace)
-                process = stack.enter_context(_cluster.planner(server, namespace))
+                process = stack.enter_context(_cluster.planner(server, namespace, ledger="memory"))
                 targets = [Target(namespace, number, scaling_adapter) for number in range(min(size, max(CALLERS)))]
                 callers = [stack.enter_context(Caller(server, process, target)) for target in targets]
                 made.append(Bench(size, mode, process, callers))
