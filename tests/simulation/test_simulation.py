@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
 SCHEDULES = 2_000
 FEW = 150
 """Among so many histories one shows each of the mistakes below."""
+
+
+LATE = {"requests come late": 2.0, "requests come twice": 2.0}
+"""What a condition of a write protects from."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,19 +58,18 @@ def test_a_batch_that_stopped_exploring_says_what_it_missed() -> None:
 # a check that nothing can break proves nothing ------------------------------------------------------------------------
 
 
-def broken(mistake: Callable[[World], None]) -> str:
-    """Return the promise that is broken first, in a few histories, by planners that make the *mistake*."""
+def broken(mistake: Callable[[World], None]) -> Iterator[str]:
+    """Yield the promises that are broken, in a few histories, by planners that make the *mistake*."""
     for seed in range(FEW):
         swarm = drawn(seed)
         for fault in MEDDLING:
             swarm = swarm.without(fault)
-        world = World(swarm)
+        world = World(attrs.evolve(swarm, faults={**swarm.faults, **LATE}))
         mistake(world)
         try:
             world.run()
         except BreachError as breach:
-            return str(breach).partition(":")[0]
-    return ""
+            yield str(breach).partition(":")[0]
 
 
 def test_a_write_that_tests_no_fence_is_found() -> None:
@@ -78,7 +81,7 @@ def test_a_write_that_tests_no_fence_is_found() -> None:
     def mistake(world: World) -> None:
         world.tamper = blind
 
-    assert broken(mistake) in {"S1", "S4", "S5"}
+    assert "S5" in broken(mistake)
 
 
 def test_a_write_that_is_on_no_record_is_found() -> None:
@@ -94,7 +97,7 @@ def test_a_write_that_is_on_no_record_is_found() -> None:
 
         world.tamper = unwritten
 
-    assert broken(mistake) == "S21"
+    assert "S21" in broken(mistake)
 
 
 def test_planners_that_believe_in_a_higher_ceiling_are_found() -> None:
@@ -104,7 +107,7 @@ def test_planners_that_believe_in_a_higher_ceiling_are_found() -> None:
             host.rules = attrs.evolve(host.rules, budget=generous)
             host.state = host.state.but(rules=host.rules)
 
-    assert broken(mistake) in {"S1", "S3"}
+    assert "S3" in broken(mistake)
 
 
 def test_a_planner_whose_writes_never_arrive_is_found() -> None:
@@ -115,7 +118,7 @@ def test_a_planner_whose_writes_never_arrive_is_found() -> None:
 
         world.tamper = stopped
 
-    assert broken(mistake) == "L"
+    assert "L" in broken(mistake)
 
 
 def test_a_failure_is_made_small_and_says_how_to_see_it_again() -> None:
