@@ -40,7 +40,7 @@ from gpcore.events import (
 )
 from gpcore.fences import Mint
 from gpcore.holding import MAX_FREEZES
-from gpcore.ledger import Ended, Freeze, Ledger, ObjectKey, abandoned, closed, settled
+from gpcore.ledger import Ended, Freeze, Ledger, ObjectKey, abandoned, believed, closed, forgotten, settled
 from gpcore.pools import Deployment
 from gpcore.repeating import answered
 from gpcore.testing.settled import settled_state
@@ -849,3 +849,35 @@ def test_what_the_ledger_has_under_way_holds_its_pools() -> None:
     two.loaded()
     assert two.state.busy.get(key("a/prefill")) == "1"
     assert {pool.key: pool.reserved for pool in two.state.view.pools()} == {key("a/prefill"): 6, key("b/prefill"): None}
+
+
+# of another's ledger only the difference ---------------------------------------------------------------------------
+
+
+def _theirs(ledger: Ledger, changes: dict[str, int | None]) -> Ledger:
+    """Return *ledger* as another planner left it: objects that have other replicas and fences, or are forgotten."""
+    for name, replicas in changes.items():
+        where = object_key(name)
+        entry = ledger.entries[where]
+        if replicas is None:
+            ledger = forgotten(ledger, [where])
+        else:
+            held = tuple(one._replace(replicas=replicas) for one in entry.held)
+            ledger = believed(ledger, [attrs.evolve(entry, fence=f"theirs {name}", held=held)])
+    return ledger
+
+
+@given(changes=st.dictionaries(st.sampled_from("abcd"), st.none() | st.integers(1, 6)), leads=st.booleans())
+def test_to_take_in_the_difference_is_to_take_in_all(changes: dict[str, int | None], *, leads: bool) -> None:
+    planner = Planner(*(f"{name}/prefill 4x1" for name in "abcd"), ceiling=40)
+    state = planner.state.but(leading=leads)
+    theirs = _theirs(state.ledger, changes)
+    loaded = LedgerLoaded(theirs, "2", 1.0, WALL)
+    by_difference = step(step(state, LedgerMoved()).state, loaded).state
+    all_of_it = step(state.but(book=None), loaded).state
+    assert _but_for_new_fences(by_difference) == _but_for_new_fences(all_of_it)
+
+
+def _but_for_new_fences(state: State) -> tuple[object, ...]:
+    entries = {(one.key, one.fence, one.held, one.reservation is not None) for one in state.ledger.entries.values()}
+    return (entries, state.view, state.intents, state.behind, state.mint, state.leading, state.epoch)
