@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from gpcore import wire
 from gpcore.budgets import Budget
 from gpcore.control import Rules, step
 from gpcore.errors import InvalidError, PortError
+from gpcore.events import LeaseChanged
+from gpcore.ledger import Freeze
 from gpcore.management import Management
 from gpcore.ports import Submission, TurnedAway
 from gpcore.requests import ScaleRequest
@@ -106,6 +109,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "no sense": ({"target_replicas": []}, "invalid", "Invalid request: $.target_replicas: must have 1 to 32 items: 0"),
 }
+
+
+async def test_what_is_frozen_or_decided_elsewhere_is_rejected_and_no_error(world: World) -> None:
+    await world.planner.freeze(Freeze("f-1", "up", time.time() + 600, "night", "ann"))
+    said = await world.ask()
+    assert (said["status"], said["reason"]["kind"]) == ("rejected", "frozen")
+    assert said["message"] == "ns/a/prefill may not go up until the freeze ends: night"
+    world.planner.dispatch(LeaseChanged(leading=False, leader="http://there"))
+    said = await world.ask()
+    assert (said["status"], said["reason"]) == ("rejected", {"kind": "not_leading", "leader": "http://there"})
 
 
 @pytest.mark.parametrize("what", REFUSED)
