@@ -5,11 +5,13 @@ and so not executed. What the network does wrong is a `LostError`, whose outcome
 """
 
 import asyncio
+import contextlib
 import io
 import os
+import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +30,8 @@ JSON_PATCH = "application/json-patch+json"
 
 _CONNECT_S = 5.0
 _KEPT_S = 75.0  # the server keeps idle connections for 90 s; whoever closes first cannot be surprised
-_LINGER_S = 0.05  # asyncio needs a few turns to end a TLS handshake that was given up
+_LINGER_S = 5.0  # at most, for TLS handshakes that were given up; asyncio needs a few turns to end each
+_TURN_S = 0.001
 _READ_BYTES = 2**18
 _LARGE = 2**20
 _MAX_LINE = 2**24  # etcd holds objects of 1.5 MB
@@ -102,6 +105,7 @@ class Session:
         self._load = load
         self._renewing = asyncio.Lock()
         self._renewals = 0
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         """Read the configuration; nothing is connected yet."""
@@ -109,9 +113,12 @@ class Session:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close every connection."""
+        """Close every connection, and those too that nobody waits for any more."""
         await self._http.close()
-        await asyncio.sleep(_LINGER_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while any(one.fileno() >= 0 for one in self._sockets):  # noqa: ASYNC110 - a socket tells nobody
+                    await asyncio.sleep(_TURN_S)
 
     async def request(
         self,
@@ -128,7 +135,7 @@ class Session:
         async with self._responding(method, path, headers, body, timeout=timeout) as response:
             return Answer(response.status, await response.read(), response.headers.get("Retry-After"))
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lines(self, path: str, *, timeout_s: float) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
         """Open a stream; give the answer without its body, and the body's lines.
 
@@ -139,7 +146,7 @@ class Session:
             refused = response.status != _OK
             yield Answer(response.status, await response.read() if refused else b""), _lines(response.content)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _responding(
         self,
         method: str,
@@ -190,11 +197,20 @@ class Session:
         self._route = _route(configuration)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=configuration.connection_pool_maxsize, ssl=_tls(configuration), keepalive_timeout=_KEPT_S
+                limit=configuration.connection_pool_maxsize,
+                ssl=_tls(configuration),
+                keepalive_timeout=_KEPT_S,
+                socket_factory=self._socket,
             ),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "gpcore"},
             read_bufsize=_READ_BYTES,
         )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """Make a socket, and remember it for as long as it is in use."""
+        made = socket.socket(*address[:3])
+        self._sockets.add(made)
+        return made
 
 
 def path_of(base: str, **query: str | int) -> str:
