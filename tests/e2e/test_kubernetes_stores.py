@@ -172,6 +172,18 @@ async def test_a_ledger_that_goes_back_in_time_is_not_believed(
     assert await KubernetesLedger(session, namespace=namespace, name="main").load() is not None
 
 
+async def test_a_ledger_that_nobody_has_changed_is_not_decoded_again(session: Session, namespace: str) -> None:
+    store, other = (KubernetesLedger(session, namespace=namespace, name="main") for _ in range(2))
+    await other.save(Ledger(epoch=1), expected=None)
+    first, second = await store.load(), await store.load()
+    assert first is not None
+    assert second is first
+    await other.save(Ledger(epoch=2), expected=first.version)
+    third = await store.load()
+    assert third is not None
+    assert third.ledger.epoch == 2
+
+
 async def test_a_ledger_that_was_edited_by_hand_is_not_believed(
     session: Session, namespace: str, server: ApiServer
 ) -> None:

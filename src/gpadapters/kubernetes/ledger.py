@@ -24,19 +24,24 @@ class KubernetesLedger:
 
     def __init__(self, session: Session, *, namespace: str, name: str, pace: Pace | None = None) -> None:
         self._slot = Slot(session, Place(API_VERSION, KIND, PLURAL, namespace, name), pace=pace or Pace())
-        self._scribe, self._seen = Scribe(), _Seen()
+        self._scribe = Scribe()
+        self._seen: _Seen | None = None
 
     async def load(self) -> Versioned | None:
-        """Return the ledger as it is stored; see the port."""
+        """Return the ledger as it is stored; see the port. One that was read before is not decoded again."""
         found = await self._slot.load()
         if found is None:
             return None
+        seen = self._seen
+        if seen is not None and (seen.uid, seen.read.version) == (found.uid, found.version):
+            return seen.read
+        epoch = seen.read.ledger.epoch if seen is not None and seen.uid == found.uid else 0
         try:
-            read = ledger(found.spec, epoch=self._seen.epoch if found.uid == self._seen.uid else 0)
+            read = Versioned(ledger(found.spec, epoch=epoch), found.version, found.size)
         except InvalidError as error:
             raise PortError(f"{self._slot.place} cannot be read: {error}") from error
-        self._seen = _Seen(found.uid, read.epoch)
-        return Versioned(read, found.version, found.size)
+        self._seen = _Seen(found.uid, read)
+        return read
 
     async def save(self, ledger: Ledger, *, expected: str | None) -> Saving:
         """Write *ledger* over the version *expected*; see the port."""
@@ -45,5 +50,5 @@ class KubernetesLedger:
 
 @attrs.frozen
 class _Seen:
-    uid: str = ""
-    epoch: int = 0
+    uid: str
+    read: Versioned
