@@ -319,8 +319,9 @@ class Checks:
             for step in outcome.done:
                 self.that(Step(step.changes) in written, f"S17: {key} is told that {step.changes} was done; it was not")
             if self._strict and not outcome.unsure and not outcome.returned:
-                undone = [step for step in written if step not in [Step(one.changes) for one in outcome.done]]
-                self.that(not undone or not operation, f"S17: {key} is told nothing of {undone}, which was written")
+                untold = [step for step in written if step not in [Step(one.changes) for one in outcome.done]]
+                left = _left(untold)
+                self.that(not left or not operation, f"S17: {key} is told nothing of {left}, which was written")
 
     # rest ------------------------------------------------------------------------------------------------------------
 
@@ -359,6 +360,16 @@ class Checks:
         for place, entry in ledger.entries.items():
             kind, _, name = place.name.partition("/")
             self.that(found.get((kind, name)) == entry.fence, f"L: {place} is {found.get((kind, name))}, not {entry}")
+
+
+def _left(steps: list[Step]) -> list[Any]:
+    """Return the pools that *steps* leave with other replicas than they found: what was given back is as it was."""
+    first: dict[Any, int] = {}
+    last: dict[Any, int] = {}
+    for change in (change for step in steps for change in step.changes):
+        first.setdefault(change.pool, change.before)
+        last[change.pool] = change.after
+    return [pool for pool in first if first[pool] != last[pool]]
 
 
 def _most(entry: Entry) -> int:
