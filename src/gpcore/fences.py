@@ -27,7 +27,7 @@ class Fence(NamedTuple):
 
 @attrs.frozen
 class Mint:
-    """Make fences of *seed*, the *made*th next."""
+    """Make fences of *seed*, after those that were *made* of it."""
 
     seed: str = ""
     made: int = 0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -94,7 +95,7 @@ def test_what_somebody_else_has_just_changed_counts_in_the_next_decision(stock: 
         rewrite(stock.client, stock.namespace, "b", theirs)
         answer = stock.scale("a", f"prefill={ours}")
         if status == "success":  # what somebody has lowered is free when the ledger has a mark that shows it
-            answer = eventually(lambda ours=ours: _unless_unsettled(stock.scale("a", f"prefill={ours}")))
+            answer = eventually(partial(_settled, stock, f"prefill={ours}"))
         assert answer["status"] == status, answer
 
 
@@ -107,8 +108,10 @@ def test_what_has_an_adapter_that_cannot_be_read_is_counted_and_refused_by_name(
     assert json.loads(stock.get("/v1/budget"))["charged"] == 6
 
 
-def _unless_unsettled(answer: Json) -> Json | None:
-    return None if (answer["reason"] or {}).get("kind") == "unsettled" else answer
+def _settled(stock: Stock, asked: str) -> Json:
+    """Ask, and give the answer, or nothing while what was lowered is being put on record."""
+    answer = stock.scale("a", asked)
+    return {} if (answer["reason"] or {}).get("kind") == "unsettled" else answer
 
 
 async def test_rights_that_come_and_go_are_followed(

@@ -223,6 +223,9 @@ class ShowsNothing:
     async def __anext__(self) -> Observation:
         raise StopAsyncIteration
 
+    async def refresh(self) -> None:
+        """Return at once: there is nothing to look at."""
+
 
 async def test_an_observer_need_not_be_a_generator() -> None:
     cluster = MemoryCluster()

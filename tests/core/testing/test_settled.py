@@ -3,7 +3,7 @@
 from hypothesis import given
 
 from gpcore.control import Rules, step
-from gpcore.events import Listed, Seen
+from gpcore.events import Event, Listed, Seen
 from gpcore.states import objects_of
 from gpcore.testing.settled import fenced, settled_state
 from gpcore.testing.strategies import Scenario, scenarios
@@ -25,7 +25,8 @@ def test_all_of_the_fleet_is_on_record_as_it_is(scenario: Scenario) -> None:
 def test_nothing_follows_from_seeing_it_again(scenario: Scenario) -> None:
     state = settled_state(Rules(budget=scenario.budget), scenario.snapshot)
     deployments = tuple(fenced(one) for one in scenario.snapshot.deployments())
-    for event in (Listed(deployments), *map(Seen, deployments)):
+    again: list[Event] = [Listed(deployments), *[Seen(one) for one in deployments]]
+    for event in again:
         after = step(state, event)
         assert after.effects == ()
         assert after.state.ledger == state.ledger
