@@ -162,14 +162,15 @@ class Hands:
                 assert_never(answer)
 
     async def _tell(self, ended: Ended) -> None:
-        """Hand on how an operation ended; what cannot be kept now is told again to whoever leads next."""
-        try:
-            for auditor in self._world.auditors:
+        """Hand on how an operation ended to every auditor; what one could not keep is told again later."""
+        kept = True
+        for auditor in self._world.auditors:
+            try:
                 await auditor.tell(ended)
-        except Exception:
-            log.exception("the end of an operation was not handed on", extra={"gp_operation": ended.id})
-            return
-        self._dispatch(Told(ended.id))
+            except Exception:
+                log.exception("the end of an operation was not handed on", extra={"gp_operation": ended.id})
+                kept = False
+        self._dispatch(Told(ended.id, kept))
 
     async def _load(self) -> None:
         try:

@@ -144,9 +144,9 @@ def _telling(state: State) -> tuple[State, tuple[Effect, ...]]:
 
 
 def end_told(state: State, event: Told) -> Transition:
-    """Note that the end was handed on; it is stored with whatever is stored next."""
+    """Note that the end was handed on, with whatever is stored next; else it is handed on again when that is stored."""
     state = state.but(telling=state.telling - {event.id})
-    return Transition(state.drafting(told(state.ledger, event.id), lazy=True))
+    return Transition(state.drafting(told(state.ledger, event.id), lazy=True) if event.kept else state)
 
 
 def ledger_moved(state: State, _: LedgerMoved) -> Transition:

@@ -204,9 +204,10 @@ class Thawed:
 
 @attrs.frozen
 class Told:
-    """The end of operation *id* was handed on to whoever keeps such records."""
+    """The end of operation *id* was handed on to whoever keeps such records; not *kept*: not to all of them."""
 
     id: str
+    kept: bool = True
 
 
 @attrs.frozen
