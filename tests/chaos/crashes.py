@@ -105,7 +105,8 @@ def _settles(before: Entry, after: Entry | None) -> bool:
 def _landed(state: State, deployment: Deployment) -> bool:
     """Say whether *deployment* shows a write that is on record as one that may still land."""
     stored = _stored(state)
-    fences = {one.fence.new for key in stored.pending if (one := stored.entries[key].reservation) is not None}
+    pending = [one for key in stored.pending if (one := stored.entries[key].reservation) is not None]
+    fences = {one.fence.new for one in pending if not one.adopts}
     return any(pool.fence in fences for pool in deployment.pools)
 
 
