@@ -213,6 +213,7 @@ class Planner:
             yield self
         finally:
             self._closed = True
+            self.dispatch(Ticked(self._clock.monotonic(), self._clock.wall()))  # what is drafted is stored
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     while self._hands.tasks:

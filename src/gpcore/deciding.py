@@ -246,7 +246,7 @@ def _drafted(state: State, event: Submitted, decision: Approved, retries: int) -
         event.id,
         event.request,
         decision.plan,
-        tuple([Leg(step) for step in decision.plan.steps]),
+        _legs(state, decision.plan),
         began_at=event.now + state.wall_offset,
         before=state.view.totals,
         totals=decision.totals,
@@ -260,6 +260,20 @@ def _drafted(state: State, event: Submitted, decision: Approved, retries: int) -
         return state.drafting(opened(ledger, operation), urgent=True)
     except OverdrawnError:  # it still counts what somebody else has lowered
         return Rejected(Unsettled(_unsettled(state)))
+
+
+def _legs(state: State, plan: Plan) -> tuple[Leg, ...]:
+    """Return what is to be written for *plan*: each step at once, where all of it fits while nothing is free yet.
+
+    Else what a step gives to one pool of its object waits until what it takes from another is seen to be free.
+    """
+    steps, parts = plan.steps, [part for step in plan.steps for part in step.parts]
+    if len(parts) == len(steps):
+        return tuple([Leg(step) for step in steps])
+    budget, before = state.rules.budget, state.view.totals
+    if budget.excess(state.view.promising(plan.afters).totals) <= budget.excess(before):
+        return tuple([Leg(step) for step in steps])
+    return tuple([Leg(part) for part in sorted(parts, key=lambda part: part.order)])
 
 
 def _promised(state: State, event: Submitted, asked: Asked, intents: Intents, decision: Approved) -> Transition:

@@ -11,7 +11,7 @@ import attrs
 
 from gpcore import repeating
 from gpcore.deciding import RETRIES, again
-from gpcore.events import Effect, Failed, Outcome, Reply, StepApplied, StepRefused, StepUnknown, Succeeded
+from gpcore.events import Effect, Failed, Outcome, Reply, StepApplied, StepRefused, StepUnknown, Succeeded, Tell
 from gpcore.ledger import Ended, ObjectKey, abandoned, closed, settled, updated
 from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
@@ -119,7 +119,8 @@ def ended(state: State, operation: Operation, outcome: Outcome) -> Transition:
     )
     ledger = repeating.answered(state.ledger, operation.id, *_for_repeats(outcome))
     state = _let_go(state.drafting(closed(ledger, record)), operation)
-    return Transition(state, tuple([Reply(waiter, outcome) for waiter in drive.waiters]))
+    state = state.but(telling=state.telling | {record.id})
+    return Transition(state, (*[Reply(waiter, outcome) for waiter in drive.waiters], Tell(record)))
 
 
 def _for_repeats(outcome: Outcome) -> tuple[str, str]:

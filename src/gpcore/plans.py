@@ -84,6 +84,13 @@ class Step:
         return self.order[0]
 
     @property
+    def parts(self) -> tuple["Step", ...]:
+        """Return this step as two writes, what it releases before what it acquires, where it does both."""
+        releases = tuple([change for change in self.changes if change.releases])
+        others = tuple([change for change in self.changes if not change.releases])
+        return (Step(releases), Step(others)) if releases and others else (self,)
+
+    @property
     def order(self) -> tuple[bool, int]:
         """Return what steps are sorted by: whether they acquire, then the GPUs by which the total changes."""
         gpus = sum([change.charged for change in self.changes])

@@ -803,27 +803,35 @@ def tells(effects: Iterable[object]) -> list[str]:
     return [one.ended.id for one in effects if isinstance(one, Tell)]
 
 
-def test_an_end_is_handed_on_when_it_is_on_record_and_once() -> None:
+def test_an_end_is_handed_on_at_once_and_stored_as_told_with_it() -> None:
     desk = ended_desk()
     assert isinstance(desk.answer("1"), Succeeded)
-    assert tells(desk.said) == []
-    desk.rest()
     assert tells(desk.said) == ["1"]
     assert desk.happen(Told("1")) == ()
+    desk.rest()
+    assert [(one.id, one.told) for one in desk.shelf.ledger.ended] == [("1", True)]
+    desk.rest()
+    assert tells(desk.said) == ["1"]
+    assert desk.happen(Told("unknown")) == ()
+
+
+def test_an_end_that_was_told_late_is_stored_as_told_with_whatever_is_stored_next() -> None:
+    desk = ended_desk()
+    desk.rest()
+    desk.happen(Told("1"))
     desk.rest()
     assert [one.told for one in desk.shelf.ledger.ended] == [False], "nothing is stored for that alone"
     desk.happen(Froze("2", freeze()))
     desk.rest()
     assert [one.told for one in desk.shelf.ledger.ended] == [True]
     assert tells(desk.said) == ["1"]
-    assert desk.happen(Told("unknown")) == ()
 
 
-def test_an_end_whose_lost_save_has_landed_is_handed_on_when_that_is_found() -> None:
+def test_an_end_that_could_not_be_kept_is_handed_on_again_with_the_next_save() -> None:
     desk = ended_desk()
-    desk.tick()
-    desk.unsaved(lost=True, landed=True)
-    assert tells(desk.loaded()) == ["1"]
+    desk.happen(Told("1", kept=False))
+    desk.rest()
+    assert tells(desk.said) == ["1", "1"]
 
 
 def test_an_end_that_nobody_heard_is_told_again_by_whoever_leads_next() -> None:

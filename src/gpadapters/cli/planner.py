@@ -61,9 +61,9 @@ async def _run(chosen: Settings, brain: Brain) -> None:
         told = partial(_conditions, planner, connected)
         url = await stack.enter_async_context(_listening(chosen, planner, telemetry, told))
         ended = [await stack.enter_async_context(_serving(one, chosen, planner, telemetry)) for one in runtimes]
-        await stack.enter_async_context(planner.running())
-        if connected.lease is not None:
+        if connected.lease is not None:  # left after the planner, which stores what it has drafted while it leads
             await stack.enter_async_context(_standing(chosen, planner, connected.lease, url))
+        await stack.enter_async_context(planner.running())
         announcing = asyncio.create_task(_announce(ready, url, chosen, planner))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, *ended}, return_when=asyncio.FIRST_COMPLETED)

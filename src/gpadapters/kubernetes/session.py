@@ -197,7 +197,7 @@ class Session:
         self._route = _route(configuration)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=configuration.connection_pool_maxsize,
+                limit=0,
                 ssl=_tls(configuration),
                 keepalive_timeout=_KEPT_S,
                 socket_factory=self._socket,
