@@ -167,3 +167,18 @@ def test_wishes_of_what_is_gone_are_kept_while_something_is_frozen() -> None:
     planner.state = planner.state.drafting(attrs.evolve(planner.ledger, freezes=(held,)))
     assert isinstance(refusal(planner, "a/prefill 3"), FloorBreach)
     assert len(planner.state.intents) == 2
+
+
+# one object -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_one_object_takes_from_a_pool_for_another_is_one_write_where_there_is_room_for_both() -> None:
+    planner = Planner("a/prefill 2x1", "a/decode 4x1", ceiling=8)
+    assert told(planner.ask("a/prefill 4", "a/decode 2")) == ["Decided", "apply a 4, a 2"]
+
+
+def test_what_one_object_takes_from_a_pool_for_another_comes_first_where_there_is_none() -> None:
+    planner = Planner("a/prefill 2x1", "a/decode 4x1", ceiling=6)
+    assert told(planner.ask("a/prefill 4", "a/decode 2")) == ["Decided", "apply a 2"]
+    (operation,) = planner.state.operations.values()
+    assert [len(leg.step.changes) for leg in operation.legs] == [1, 1]

@@ -78,3 +78,10 @@ def test_a_step_needs_no_fence_until_it_is_written_and_names_its_deployment() ->
 def test_nothing_to_do_is_a_plan() -> None:
     assert Plan.of(()) == Plan()
     assert Plan().changes == ()
+
+
+def test_a_step_that_takes_and_gives_has_two_parts_and_any_other_is_its_own() -> None:
+    down, up = Change(key("a/prefill"), 4, 2, 1), Change(key("a/decode"), 2, 4, 1)
+    assert Step((up, down)).parts == (Step((down,)), Step((up,)))
+    for changes in ((down,), (up,)):
+        assert Step(changes).parts == (Step(changes),)
