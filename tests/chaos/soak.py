@@ -67,6 +67,7 @@ def soak(here: Lane, *, seconds: float, callers_at_once: int, seed: int, death_e
     with callers(here, names, count=callers_at_once, most=3, seed=seed) as answers:
         for number, one in enumerate(here.planners.all):
             one.proxy.weather = storm(seed + number)
+            one.proxy.cut()
         dies = time.monotonic() + death_every_s
         while time.monotonic() < ends:
             time.sleep(_SAMPLE_S)

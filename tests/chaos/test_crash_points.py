@@ -28,6 +28,7 @@ FLEET = {"a": (1, 1), "give": (4, 1), "take": (1, 1)}  # prefill and decode
 TOTAL = sum(sum(counts) for counts in FLEET.values())
 SLOW = Behaviour(termination_s=1.2)  # so that a release is awaited at one tick of the planner's clock at least
 LANES = 3
+TRIES = 5
 
 Act = Callable[[Lane, str], None]
 
@@ -138,7 +139,22 @@ def what_settles(leader: Planner) -> Rule:
 
 
 def refused(here: Lane, point: str) -> None:
-    """Die while a write that the API server has refused is made impossible: somebody else was faster."""
+    """Die while a write that the API server has refused is made impossible: somebody else was faster.
+
+    On a busy machine the planner may hear of the other's write first, and need not make anything impossible.
+    """
+    answer: dict[str, Any] = {}
+    for _ in range(TRIES):
+        assert here.ask("a", prefill=1)["status"] == "success"
+        answer = overtaken(here, point)
+        if here.planners.dead():
+            break
+    carried_on(here, here.planners.died(), {("a", "prefill"): 3 if answer["status"] == "success" else 0})
+    assert here.ask("a", prefill=1)["status"] == "success"
+
+
+def overtaken(here: Lane, point: str) -> dict[str, Any]:
+    """Ask for a write, let somebody else write while it is under way, and return the answer."""
     leader = here.leader()
     rule = the_patch(leader)
     with ThreadPoolExecutor(1) as threads:
@@ -148,17 +164,12 @@ def refused(here: Lane, point: str) -> None:
         here.planners.arm(point)
         leader.proxy.lift(rule)
         leader.proxy.release(rule)
-        died = here.planners.died()
-        answer = asking.result()
-    done = answer["status"] == "success"
-    carried_on(here, died, {("a", "prefill"): 3 if done else 0})
-    assert here.ask("a", prefill=1)["status"] == "success"
+        return asking.result()
 
 
 def transfer(here: Lane, giver: dict[str, Any], taker: dict[str, Any]) -> dict[str, Any]:
     """Ask for what only a transfer can give, with all in use and none to spare, and return the answer."""
-    wish = here.ask(**giver)
-    assert wish["status"] == "rejected", wish
+    here.ask(**giver)  # rejected and kept as a wish, unless there is a wish already that it goes with
     return here.ask(**taker)
 
 
