@@ -327,7 +327,7 @@ def _refusal(reason: Reason) -> str:  # noqa: C901, PLR0911, PLR0912 - one sente
         case Unsettled(pools):
             return f"what {', '.join(map(str, pools))} may have is being put on record; ask again in a moment"
         case NotLeading(leader):
-            return f"another planner decides{f', at {leader}' if leader else ', and its address is not known'}"
+            return f"another planner decides, at {leader}" if leader else "who decides is not known at the moment"
         case LedgerDown(detail):
             return f"nothing can be promised without the ledger: {detail}"
         case Frozen(pool, direction, _, why):

@@ -72,7 +72,7 @@ TOLD: list[tuple[Reason, str]] = [
         "what ns/a/prefill, ns/b/decode may have is being put on record; ask again in a moment",
     ),
     (NotLeading("http://other:8080"), "another planner decides, at http://other:8080"),
-    (NotLeading(), "another planner decides, and its address is not known"),
+    (NotLeading(), "who decides is not known at the moment"),
     (LedgerDown("it is full"), "nothing can be promised without the ledger: it is full"),
     (
         Frozen(key("a/prefill"), "up", 99.0, "the racks are being moved"),

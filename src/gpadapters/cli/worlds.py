@@ -47,7 +47,7 @@ async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
         from gpadapters.cli.fleet import cluster  # noqa: PLC0415 (the other world needs no kit)
 
         memory = cluster(chosen.fleet)
-        ledger, lease = _local(chosen)
+        ledger, lease = await _local(chosen)
         return Connected(World(memory, memory, ledger, (lines,)), lease)
     from gpadapters.kubernetes import cluster as kubernetes  # noqa: PLC0415 (the other world needs no client)
     from gpadapters.kubernetes.here import namespace_here  # noqa: PLC0415
@@ -66,7 +66,7 @@ async def connect(chosen: Settings, stack: AsyncExitStack) -> Connected:
         release=kubernetes.Release(chosen.release),
     )
     there = await stack.enter_async_context(opened)
-    ledger, lease = _local(chosen)
+    ledger, lease = await _local(chosen)
     refusal = await there.ledger_refused(home, chosen.domain) if kept_there else None
     if kept_there and (refusal is None or chosen.ledger.kind == "kubernetes"):
         ledger, lease = there.ledger(home, chosen.domain), there.lease(home, chosen.domain)
@@ -86,14 +86,19 @@ def _lacking(observer: "KubernetesObserver", always: tuple[Condition, ...]) -> t
     return (*observer.conditions, *always)
 
 
-def _local(chosen: Settings) -> tuple[LedgerStore, LeaseStore | None]:
-    """Return the ledger of this machine, and the lease beside it, where several planners can share it."""
+async def _local(chosen: Settings) -> tuple[LedgerStore, LeaseStore | None]:
+    """Return the ledger of this machine, and the lease beside it, where several planners can share it.
+
+    A file that cannot be read as a ledger ends the start with PortError: no later moment would make it one.
+    """
     if chosen.ledger.file is not None:
         from gpadapters.sqlite.lease import SqliteLease  # noqa: PLC0415 (most planners have no such file)
         from gpadapters.sqlite.ledger import SqliteLedger  # noqa: PLC0415
 
         file, name = chosen.ledger.file, chosen.domain
-        return SqliteLedger(file, name=name), SqliteLease(file, name=name) if chosen.elects else None
+        ledger = SqliteLedger(file, name=name)
+        await ledger.load()
+        return ledger, SqliteLease(file, name=name) if chosen.elects else None
     return MemoryLedger(), None
 
 
