@@ -40,6 +40,9 @@ from gpcore.pools import ParticipantId
 from gpcore.reconciling import due, missing, recarried_all, reconciled
 from gpcore.states import Book, Drive, State, Transition, recarried
 
+FEW = 128
+"""How many wishes are drafted anew for each save; what more of them cost would be felt by every request."""
+
 
 def saving(transition: Transition) -> Transition:
     """Return *transition* with the order to store the draft, where something waits for that."""
@@ -48,15 +51,18 @@ def saving(transition: Transition) -> Transition:
         return transition
     if not state.leading or state.epoch < 0:  # who has not taken over yet has nothing to store
         return transition
-    state = state.but(book=Book(book.stored, book.version, book.draft, book.draft, size=book.size))
-    return Transition(state, (*transition.effects, Save(book.draft, book.version)))
+    if len(state.intents) <= FEW:
+        state = wished(state)
+    draft = state.ledger
+    state = state.but(book=Book(book.stored, book.version, draft, draft, size=book.size))
+    return Transition(state, (*transition.effects, Save(draft, book.version)))
 
 
 def wished(state: State) -> State:
     """Return *state* with its wishes in the draft, to be stored with whatever is stored next.
 
     Their times are those of the wall, to the second: another planner has another monotonic clock. This costs as much
-    as there are wishes, so it is done with the clock, and not for each request.
+    as there are wishes, so many of them are drafted with the clock only, and not for each save.
     """
     if not state.leading or state.epoch < 0:  # whoever has taken over hears them
         return state

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpcore.bookkeeping import FEW
 from gpcore.budgets import Budget
 from gpcore.control import Rules, State, Transition, step
 from gpcore.decisions import LedgerDown, NotLeading, Rejected
@@ -293,15 +294,26 @@ def test_who_has_nothing_to_promise_saves_with_the_clock_and_just_once() -> None
     assert planner.waits(Ticked(2.0)) == ()
 
 
-def test_what_is_stored_carries_the_wishes_of_the_last_tick_in_wall_clock_seconds() -> None:
+def test_what_is_stored_carries_the_wishes_in_wall_clock_seconds() -> None:
     desk = Desk(shelf(), "one", ceiling=8)
     desk.happen(Submitted("1", request("a/prefill 5"), 7.4))
     assert desk.happen(Ticked(8.0, 8.0 + WALL)) == (), "nothing is stored for a wish alone"
     desk.happen(Submitted("2", request("b/prefill 3"), 8.0))
     assert desk.save is not None
-    assert [(one.pool, one.replicas, one.seen_at) for one in desk.save.ledger.wishes] == [
-        (key("a/prefill"), 5, WALL + 7.0)
-    ]
+    told_at = {one.pool: (one.replicas, one.seen_at) for one in desk.save.ledger.wishes}
+    assert told_at == {key("a/prefill"): (5, WALL + 7.0), key("b/prefill"): (3, WALL + 8.0)}
+
+
+def test_of_many_wishes_those_of_the_last_tick_are_stored() -> None:
+    names = [f"d{at}/prefill" for at in range(FEW + 1)]
+    planner = Planner(*[f"{name} 1x1" for name in names], ceiling=len(names))
+    for name in names:
+        planner.ask(f"{name} 2", name=name)
+    planner.happen(Ticked(2.0, 2.0 + WALL))
+    planner.waits(Submitted("late", request(f"{names[0]} 3"), 3.0))
+    effects = planner.waits(Submitted("less", request(f"{names[1]} 0"), 3.0))
+    (save,) = [one for one in effects if isinstance(one, Save)]
+    assert {one.pool: one.replicas for one in save.ledger.wishes}[key(names[0])] == 2
 
 
 def test_an_answer_to_no_save_changes_nothing() -> None:
