@@ -403,7 +403,7 @@ OPTIONS = (
     ),
     Option(
         "advertise",
-        readers.text,
+        readers.url,
         "the URL at which callers that asked another planner reach this one (default: POD_IP and the port of --listen, "
         "else where it listens)",
         metavar="URL",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -73,6 +74,18 @@ def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         _refuse(f"must be a text: {shown(value)}")
     return value
+
+
+def url(value: object) -> str:
+    """Read the URL of an HTTP server."""
+    given = text(value)
+    try:
+        parts = urlsplit(given)
+    except ValueError:  # a bracket without its other half
+        _refuse(f"must be http://HOST:PORT or https://HOST:PORT: {shown(value)}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(one.isspace() for one in given):
+        _refuse(f"must be http://HOST:PORT or https://HOST:PORT: {shown(value)}")
+    return given
 
 
 def path(value: object) -> Path:
