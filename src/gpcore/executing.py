@@ -17,7 +17,7 @@ from gpcore.operations import Leg, Operation, Stage
 from gpcore.plans import Change, Plan, Step
 from gpcore.pools import Snapshot
 from gpcore.reconciling import due, mark, reconciled
-from gpcore.reserving import changed_meanwhile, going_on
+from gpcore.reserving import changed_meanwhile, going_on, overtaken
 from gpcore.states import Drive, State, Transition, recarried
 
 
@@ -45,7 +45,8 @@ def _advanced(state: State, operation: Operation) -> Transition:
         return Transition(going_on(state, operation))
     if operation.problem is None:
         return ended(state, operation, Succeeded(operation.plan))
-    if not operation.done and not operation.returning and operation.retries < RETRIES and _outdated(state, operation):
+    untouched = not operation.done and not operation.returning
+    if untouched and operation.retries < RETRIES and (overtaken(operation) or _outdated(state, operation)):
         drive = state.drives.get(operation.id, Drive(state.now))
         return again(_let_go(state, operation), operation, drive, retries=operation.retries + 1)
     back = () if operation.returning else _way_back(state, operation)

@@ -109,7 +109,15 @@ def _spoilt(state: State, key: str, step: Step) -> State:
     return state.drafting(updated(state.ledger, attrs.evolve(operation, legs=tuple(legs), problem=problem)))
 
 
+_CHANGED = "was changed by somebody else meanwhile"
+
+
 def changed_meanwhile(steps: Iterable[Step]) -> str:
     """Return the sentence that says why *steps* can never be written."""
     names = ", ".join(str(change.pool) for step in steps for change in step.changes)
-    return f"{names} was changed by somebody else meanwhile"
+    return f"{names} {_CHANGED}"
+
+
+def overtaken(operation: Operation) -> bool:
+    """Say whether *operation* cannot go on because somebody else has changed what it is about."""
+    return operation.problem is not None and operation.problem.endswith(_CHANGED)

@@ -2,7 +2,7 @@ import pytest
 
 from gpcore.errors import InvalidError
 from gpcore.pools import MAX_REPLICAS, ParticipantId, Role
-from gpcore.requests import MAX_TARGETS, Claimed, ScaleRequest, Target
+from gpcore.requests import MAX_SEQUENCE, MAX_TARGETS, Claimed, ScaleRequest, Target
 
 
 @pytest.mark.parametrize("caller", ["ns-a", "a", "A.b_c-9", "x" * 317])
@@ -52,3 +52,11 @@ def test_a_request_names_each_role_once_and_at_least_one() -> None:
     for targets in ((), (one,) * (MAX_TARGETS + 1)):
         with pytest.raises(InvalidError, match=f"1 to {MAX_TARGETS} targets: {len(targets)}"):
             ScaleRequest(Claimed("ns-a"), a, targets)
+
+
+def test_an_id_and_a_number_of_a_request_are_bounded_and_both_problems_are_told() -> None:
+    a, targets = ParticipantId("ns", "a"), (Target(Role.PREFILL, 1),)
+    assert ScaleRequest(Claimed("ns-a"), a, targets, request_id="a.b_c-1", sequence=MAX_SEQUENCE).sequence == 2**63 - 1
+    with pytest.raises(InvalidError) as caught:
+        ScaleRequest(Claimed("ns-a"), a, targets, request_id="a b", sequence=MAX_SEQUENCE + 1)
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == ["request_id", "sequence"]

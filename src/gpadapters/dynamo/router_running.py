@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any
 
 import attrs
-import uvloop
 
 from gpadapters.dynamo.router import Key, Router, keys, phases_of
 from gpadapters.dynamo.router_pools import Bounds
@@ -53,6 +52,8 @@ class Configuration:
 
 def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT."""
+    import uvloop  # noqa: PLC0415 (as the runtime, installed for this transport alone)
+
     uvloop.run(run(configuration))  # every output crosses from the runtime's threads, which costs half as much with it
 
 
