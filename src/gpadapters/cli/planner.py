@@ -78,7 +78,8 @@ def _planner(chosen: Settings, connected: Connected, brain: Brain, ready: asynci
     from gpadapters.telemetry import Telemetry  # noqa: PLC0415 (the help, and a wrong configuration, measure nothing)
 
     def notice(_: Event, transition: Transition) -> None:
-        if transition.state.ready:
+        state = transition.state
+        if state.ready and (state.leading or state.leader or chosen.no_operation):  # who begins does not know yet
             ready.set()
 
     telemetry = Telemetry(version=version("gpcore"), silence=connected.silence, conditions=connected.lacking)
