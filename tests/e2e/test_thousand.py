@@ -115,7 +115,8 @@ def fleet_of_a_thousand(client: Client, namespace: str) -> Iterator[str]:
 def planner_url(cluster: ApiServer, fleet_of_a_thousand: str, tmp_path: Path) -> Iterator[str]:
     kubeconfig = cluster.admin.write_kubeconfig(tmp_path / "kubeconfig")
     where = ("--kubeconfig", str(kubeconfig), "--kubernetes-namespaces", fleet_of_a_thousand)
-    command = (*GPCTL, "planner", *where, "--listen", "127.0.0.1:0", "--max-total-gpus", str(CEILING))
+    bounds = ("--max-total-gpus", str(CEILING), "--confirm-release", "spec")  # no operator tells what is released
+    command = (*GPCTL, "planner", *where, "--listen", "127.0.0.1:0", *bounds)
     planner = Leashed("planner", command, log=tmp_path / "planner.log")  # a pipe that nobody reads would stop it
     planner.start()
     try:
