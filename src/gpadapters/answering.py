@@ -5,7 +5,7 @@ Rules of this file: it waits, within bounds, and puts the answer together; what 
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -27,6 +27,14 @@ MAX_BLOCKING = 512
 
 _TOLD = ("success", "scaling", "failed")
 """The ends that need no reason besides their message."""
+
+
+Refused = Callable[[str, str], None]
+"""Told of the kind and the message of each request that was refused before the planner saw it."""
+
+
+def nobody(_kind: str, _message: str) -> None:
+    """Hear of a refusal, and do nothing about it."""
 
 
 @attrs.frozen

@@ -139,7 +139,7 @@ def _noted(state: State) -> tuple[State, tuple[Effect, ...]]:
 
 
 def _telling(state: State) -> tuple[State, tuple[Effect, ...]]:
-    """Return the orders to hand on what has ended, now that its end is on record."""
+    """Return the orders to hand on what has ended by the ledger, and what nobody is known to have handed on."""
     ended = () if state.book is None or not state.leading else state.book.stored.ended
     known = {*state.telling, *[one.id for one in state.ledger.ended if one.told]}
     untold = [one for one in ended if not one.told and one.id not in known]

@@ -281,7 +281,7 @@ class Save:
 
 @attrs.frozen
 class Tell:
-    """Hand on how an operation ended, which is on record: at least once, and by its id just once."""
+    """Hand on how an operation ended: at least once, and by its id just once."""
 
     ended: Ended
 

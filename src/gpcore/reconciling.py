@@ -233,18 +233,20 @@ def estranged(state: State, mark: Mark) -> State:
     return _read(state, reading)
 
 
+def _pools_of(state: State, key: ObjectKey) -> list[Pool]:
+    """Return the pools of the object *key* as they are seen; none where it is not."""
+    deployment = state.view.deployment(key.participant)
+    return [] if deployment is None else objects_of(deployment).get(key, [])
+
+
 def _shown(state: State, key: ObjectKey) -> str | None:
     """Return the fence that the object *key* shows, or None where it is not shown."""
-    deployment = state.view.deployment(key.participant)
-    pools = [] if deployment is None else objects_of(deployment).get(key, [])
-    return pools[0].fence if pools else None
+    return next((pool.fence for pool in _pools_of(state, key)), None)
 
 
 def authority_of(state: State, key: ObjectKey) -> Authority:
     """Return the object *key* as it is seen; without a uid where it is not."""
-    deployment = state.view.deployment(key.participant)
-    pools = [] if deployment is None else objects_of(deployment).get(key, [])
-    return pools[0].authority if pools else Authority(key.name)
+    return next((pool.authority for pool in _pools_of(state, key)), Authority(key.name))
 
 
 def due(state: State, keys: Iterable[ObjectKey] | None = None) -> tuple[State, tuple[Effect, ...]]:

@@ -3,10 +3,12 @@
 Rules of this file: values only; times are wall-clock seconds since 1970, put in by whoever keeps the records.
 """
 
+from typing import assert_never
+
 import attrs
 
-from gpcore.decisions import Decision
-from gpcore.events import Failed, HandedOver, Outcome, Succeeded
+from gpcore.decisions import Decision, Rejected
+from gpcore.events import Failed, HandedOver, Outcome, Repeated, Succeeded
 from gpcore.plans import Plan
 from gpcore.requests import ScaleRequest
 
@@ -36,12 +38,24 @@ class OperationRecord:
     @property
     def status(self) -> str:
         """Return the word that the answer to the request would carry now."""
-        match self.outcome:
-            case None | HandedOver():
-                return "scaling"
-            case Succeeded():
-                return "success"
-            case Failed():
-                return "error"
-            case _:
-                return "rejected"
+        return outcome_word(self.outcome)
+
+
+_REPEATED = {"success": "success", "scaling": "scaling", "failed": "error"}
+
+
+def outcome_word(outcome: Outcome | None) -> str:
+    """Return the peer's word for how it ended; None: not ended yet."""
+    match outcome:
+        case None | HandedOver():
+            return "scaling"
+        case Succeeded():
+            return "success"
+        case Failed():
+            return "error"
+        case Rejected():
+            return "rejected"
+        case Repeated(word, _, _):
+            return _REPEATED.get(word, "rejected")
+        case _:
+            assert_never(outcome)

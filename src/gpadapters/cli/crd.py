@@ -6,14 +6,14 @@ Rules of this file: it prints; `gpadapters.kubernetes.crd` says what.
 import argparse
 import sys
 
-from gpadapters.cli.manifests import as_json, as_yaml
+from gpadapters.cli.manifests import add_form, printed
 from gpadapters.kubernetes.crd import definition
 
 
 def main(arguments: list[str]) -> int:
     """Run `gpctl crd`."""
     given = parser().parse_args(arguments)
-    sys.stdout.write(as_json([definition()]) if given.output == "json" else as_yaml([definition()]))
+    sys.stdout.write(printed([definition()], given.output))
     return 0
 
 
@@ -27,12 +27,5 @@ def parser() -> argparse.ArgumentParser:
         epilog="Apply with: gpctl crd | kubectl apply -f -",
         allow_abbrev=False,
     )
-    made.add_argument(
-        "--output",
-        "-o",
-        choices=["yaml", "json"],
-        default="yaml",
-        metavar="{yaml,json}",
-        help="how to print it (default: yaml)",
-    )
+    add_form(made, "it")
     return made

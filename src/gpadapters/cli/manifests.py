@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     """Run `gpctl manifests`."""
     given = parser().parse_args(arguments)
     objects = [definition(), *planner(_values(given))]
-    sys.stdout.write(as_json(objects) if given.output == "json" else as_yaml(objects))
+    sys.stdout.write(printed(objects, given.output))
     return 0
 
 
@@ -88,14 +88,7 @@ def parser() -> argparse.ArgumentParser:
         help="print no more than the ledger and the rights of this account of --namespace, for a planner that runs, as "
         "planner-serviceaccount in a pod of Dynamo's operator",
     )
-    made.add_argument(
-        "--output",
-        "-o",
-        choices=["yaml", "json"],
-        default="yaml",
-        metavar="{yaml,json}",
-        help="how to print them (default: yaml)",
-    )
+    add_form(made, "them")
     add_flags(made)
     return made
 
@@ -172,13 +165,22 @@ def _arguments(given: argparse.Namespace) -> Iterator[str]:
                 yield value
 
 
-def as_json(objects: list[dict[str, Any]]) -> str:
-    """Return *objects* as one list in JSON."""
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2) + "\n"
+def add_form(made: argparse.ArgumentParser, what: str) -> None:
+    """Add to *made* the flag that says how to print *what*."""
+    made.add_argument(
+        "--output",
+        "-o",
+        choices=["yaml", "json"],
+        default="yaml",
+        metavar="{yaml,json}",
+        help=f"how to print {what} (default: yaml)",
+    )
 
 
-def as_yaml(objects: list[dict[str, Any]]) -> str:
-    """Return *objects* as YAML, a document each."""
+def printed(objects: list[dict[str, Any]], form: str) -> str:
+    """Return *objects* as one list in JSON, or as YAML, a document each."""
+    if form == "json":
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2) + "\n"
     import yaml  # noqa: PLC0415 (JSON needs nothing but Python)
 
     text: str = yaml.safe_dump_all(objects, explicit_start=True, sort_keys=False, width=120)

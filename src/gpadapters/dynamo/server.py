@@ -7,12 +7,12 @@ raises, because a stock planner takes that for an end nobody knows.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
 
-from gpadapters.answering import REHEARSED, Answering
+from gpadapters.answering import REHEARSED, Answering, Refused, nobody
 from gpadapters.dynamo import messages
 from gpadapters.dynamo.runtime import Runtime
 from gpcore.errors import InvalidError, MalformedError, PortError
@@ -27,13 +27,6 @@ DRAIN_S = 5.0
 
 SAY_AFTER_S = 0.003
 """How long after something happened it is logged, in seconds."""
-
-Refused = Callable[[str, str], None]
-"""Told of the kind and the message of each request that was refused before the planner saw it."""
-
-
-def _nobody(_kind: str, _message: str) -> None:
-    pass
 
 
 @attrs.frozen
@@ -53,7 +46,7 @@ async def serve(
     runtime: Runtime,
     namespace: str,
     *,
-    refused: Refused = _nobody,
+    refused: Refused = nobody,
     waits: Waits = _PATIENT,
     rehearsal: bool = False,
 ) -> AsyncIterator["asyncio.Future[Any]"]:

@@ -16,7 +16,7 @@ import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gpadapters.answering import Answering
+from gpadapters.answering import Answering, Refused, nobody
 from gpadapters.http.codes import CODES
 from gpadapters.http.openapi import document as openapi_document
 from gpcore import wire
@@ -45,13 +45,6 @@ _UNRECORDED = "the ledger is not read yet, or what is deployed is being put on r
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Conditions = Callable[[], Sequence[Condition]]
 """Gives what the planner runs without, as it is now."""
-
-Refused = Callable[[str, str], None]
-"""Told of the kind and the message of each request that was refused before the planner saw it."""
-
-
-def _nobody(_kind: str, _message: str) -> None:
-    pass
 
 
 @attrs.frozen
@@ -107,7 +100,7 @@ async def serve(
     *,
     version: str = "0",
     metrics: Callable[[], bytes] = bytes,
-    refused: Refused = _nobody,
+    refused: Refused = nobody,
     conditions: Conditions = tuple,
     waits: Waits = _PATIENT,
     rehearsal: bool = False,

@@ -13,7 +13,7 @@ from gpcore.decisions import INVALID, Approved, Decision, Reason, Rejected, expl
 from gpcore.events import Failed, HandedOver, Outcome, Repeated, Succeeded
 from gpcore.plans import Change, Plan
 from gpcore.pools import ParticipantId, Pool, PoolKey, Role, Snapshot
-from gpcore.records import DecisionRecord, OperationRecord
+from gpcore.records import DecisionRecord, OperationRecord, outcome_word
 from gpcore.requests import ScaleRequest
 from gpcore.wire.documents import Json
 
@@ -167,26 +167,6 @@ def scale_response(record: DecisionRecord, outcome: Outcome | None, snapshot: Sn
         "plan": plan_json(decision.plan) if isinstance(decision, Approved) else [],
         "operation_id": record.operation,
     }
-
-
-_REPEATED = {"success": "success", "scaling": "scaling", "failed": "error"}
-
-
-def outcome_word(outcome: Outcome | None) -> str:
-    """Return the peer's word for how it ended; None: not ended yet."""
-    match outcome:
-        case None | HandedOver():
-            return "scaling"
-        case Succeeded():
-            return "success"
-        case Failed():
-            return "error"
-        case Rejected():
-            return "rejected"
-        case Repeated(word, _, _):
-            return _REPEATED.get(word, "rejected")
-        case _:
-            assert_never(outcome)
 
 
 def outcome_message(outcome: Outcome | None, request: ScaleRequest) -> str:
